@@ -1,0 +1,103 @@
+"""Coalescing: requests that arrive while a call is in flight leave together in the next one.
+
+Nothing waits when the model is idle, so an unloaded request pays nothing; under load the batch grows by itself to what arrives
+during one call. (The same idea as group commit; compare Triton's dynamic batcher, which sees one gateway as one client.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from app.errors import ModelFailed, Overloaded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Coalescer(Generic[Item, Result]):
+    """Batches `submit`ted items for `run`.
+
+    Args:
+        run: answers a batch, one result an item, in order.
+        max_batch: most items in one call.
+        max_in_flight: calls under way at once.
+        max_queue: items that may wait; more are refused.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        *,
+        max_batch: int,
+        max_in_flight: int,
+        max_queue: int,
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_in_flight = max_in_flight
+        self._max_queue = max_queue
+        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: Item) -> Result:
+        """The result for `item`. Cancelling the caller drops an item that has not left yet.
+
+        Raises:
+            Overloaded: `max_queue` items are waiting already.
+            SearchbarError: whatever `run` raised for this item.
+        """
+        if len(self._queue) >= self._max_queue:
+            raise Overloaded(f"{len(self._queue)} requests are waiting")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        self._dispatch()
+        return await future
+
+    def _dispatch(self) -> None:
+        while self._queue and len(self._calls) < self._max_in_flight:
+            batch: list[tuple[Item, asyncio.Future[Result]]] = []
+            while self._queue and len(batch) < self._max_batch:
+                entry = self._queue.popleft()
+                if not entry[1].done():  # its caller has gone
+                    batch.append(entry)
+            if batch:
+                call = asyncio.create_task(self._call(batch))
+                self._calls.add(call)
+                call.add_done_callback(self._finished)
+
+    def _finished(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._dispatch()
+
+    async def _call(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._run([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise ModelFailed(f"{len(results)} results for {len(batch)} items")
+        except ModelFailed as exc:
+            if len(batch) == 1:
+                _fail(batch, exc)
+            else:  # one bad item must not fail its batch mates: find it
+                for entry in batch:
+                    await self._call([entry])
+        except Exception as exc:
+            _fail(batch, exc)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    async def close(self) -> None:
+        """Cancel what is under way."""
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+
+def _fail(batch: Sequence[tuple[Item, asyncio.Future[Result]]], exc: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(exc)

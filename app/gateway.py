@@ -1,0 +1,106 @@
+"""The collaborators behind the HTTP routes, put together once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.domain import Correction, Vector
+from app.embedder import MODEL as EMBEDDER
+from app.embedder import Embedder
+from app.errors import DeadlineExceeded, SearchbarError
+from app.index.base import VectorIndex
+from app.inference import InferenceBackend
+from app.lexicon import Lexicon
+from app.reranker import Reranker
+from app.search import SearchService
+from app.settings import Settings
+from app.speller import MODEL as SPELLER
+from app.speller import Policy, Speller
+from app.telemetry import Telemetry
+
+CANARY = "smels like teen sprit"
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What `api.py` delegates to."""
+
+    backend: InferenceBackend
+    speller: Speller
+    embedder: Embedder
+    index: VectorIndex
+    search: SearchService
+    deadline_s: float
+    telemetry: Telemetry = field(default_factory=Telemetry)
+
+    @classmethod
+    def build(cls, settings: Settings, backend: InferenceBackend, index: VectorIndex, lexicon: Lexicon) -> Gateway:
+        """A gateway from its settings and the two systems it stands between.
+
+        Raises:
+            SetupError: the reranker's weights cannot be read.
+        """
+        limits = {"max_in_flight": settings.max_in_flight, "max_queue": settings.max_queue}
+        policy = Policy(settings.replace_threshold, settings.suggest_threshold)
+        reranker = Reranker.load(settings.reranker)
+        speller = Speller(backend, lexicon, reranker, policy, timeout_s=settings.model_timeout_s, **limits)
+        embedder = Embedder(backend, timeout_s=settings.model_timeout_s, **limits)
+        service = SearchService(speller, embedder, index, deadline_s=settings.deadline_s)
+        return cls(backend, speller, embedder, index, service, settings.deadline_s)
+
+    async def correct(self, queries: Sequence[str]) -> tuple[list[Correction], dict[str, float]]:
+        """Corrections of several queries and the time they took; DeadlineExceeded when that is too long."""
+        started = time.perf_counter()
+        found = await within(asyncio.gather(*(self.speller.correct(q) for q in queries)), self.deadline_s)
+        return list(found), stopwatch("speller", started)
+
+    async def embed(self, texts: Sequence[str]) -> tuple[list[Vector], dict[str, float]]:
+        """Embeddings of several texts and the time they took; DeadlineExceeded when that is too long."""
+        started = time.perf_counter()
+        found = await within(asyncio.gather(*(self.embedder.embed(t) for t in texts)), self.deadline_s)
+        return list(found), stopwatch("embedder", started)
+
+    async def checks(self) -> dict[str, bool]:
+        """Readiness of each part, by what it says of itself *and* by a canary: Triton's own health endpoint answers 200 with a dead
+        python stub (triton-inference-server/server issues 7230, 8604)."""
+        parts = {
+            SPELLER: self._canary(SPELLER, self.speller.correct(CANARY)),
+            EMBEDDER: self._canary(EMBEDDER, self.embedder.embed(CANARY)),
+            "index": answers(self.index.count()),
+        }
+        return dict(zip(parts, await asyncio.gather(*parts.values()), strict=True))
+
+    async def _canary(self, model: str, inference: object) -> bool:
+        if not await self.backend.ready(model):
+            inference.close()  # type: ignore[attr-defined]  # a coroutine never awaited warns
+            return False
+        return await answers(inference)
+
+    async def close(self) -> None:
+        await self.speller.close()
+        await self.embedder.close()
+        await self.backend.close()
+        await self.index.close()
+
+
+async def within(work: asyncio.Future[list[object]], deadline_s: float):  # type: ignore[no-untyped-def]
+    try:
+        return await asyncio.wait_for(work, deadline_s)
+    except asyncio.TimeoutError as exc:
+        raise DeadlineExceeded(f"no answer within {deadline_s:g} s") from exc
+
+
+async def answers(inference) -> bool:  # type: ignore[no-untyped-def]
+    try:
+        await asyncio.wait_for(inference, 1.0)
+    except (SearchbarError, asyncio.TimeoutError):
+        return False
+    return True
+
+
+def stopwatch(stage: str, started: float) -> dict[str, float]:
+    took = (time.perf_counter() - started) * 1000
+    return {stage: took, "total": took}

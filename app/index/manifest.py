@@ -1,0 +1,60 @@
+"""`manifest.json`: what an index directory holds and who may read it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from app.errors import IndexUnavailable
+
+FORMAT = 1  # raise it when the payload or an encoding in ngrams.py changes: an older index would be misread
+FILE = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Attributes:
+    dimensions: length of the dense vectors.
+    embedder: name or fingerprint of the model that made them; vectors of two models do not compare.
+    items: how many items it holds.
+    created: UTC time of the build, ISO 8601.
+    source: file name of the catalogue it was built from.
+    """
+
+    dimensions: int
+    embedder: str
+    items: int
+    created: str
+    source: str
+    format: int = FORMAT
+
+    def write(self, directory: Path) -> None:
+        """Write it to `directory`, through to the disk."""
+        with (directory / FILE).open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """The manifest of an index directory.
+
+        Raises:
+            IndexUnavailable: there is none, it is damaged, or another version of the program wrote it.
+        """
+        cure = "build it with `searchbar index FILE --out DIR`"
+        try:
+            found = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError as exc:
+            raise IndexUnavailable(f"{directory} holds no index ({FILE} is missing): {cure}") from exc
+        except (OSError, ValueError) as exc:
+            raise IndexUnavailable(f"{directory / FILE} cannot be read ({exc}): {cure}") from exc
+        written = found.get("format") if isinstance(found, dict) else None
+        if written != FORMAT:
+            raise IndexUnavailable(f"{directory} is an index of format {written}, this program reads format {FORMAT}: {cure}")
+        try:
+            return cls(**found)
+        except TypeError as exc:
+            raise IndexUnavailable(f"{directory / FILE} is damaged ({exc}): {cure}") from exc

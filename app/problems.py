@@ -1,0 +1,70 @@
+"""Errors → HTTP: the one table, and RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app import errors
+
+log = logging.getLogger("searchbar.http")
+
+STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
+    errors.TooLarge: (413, "Too large"),
+    errors.InvalidInput: (422, "Invalid input"),
+    errors.Overloaded: (429, "Overloaded"),
+    errors.ModelUnavailable: (503, "Model unavailable"),
+    errors.IndexUnavailable: (503, "Index unavailable"),
+    errors.ModelFailed: (503, "Model failed"),
+    errors.DeadlineExceeded: (504, "Deadline exceeded"),
+}
+
+
+def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    """A problem document; `more` are its extension members."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
+
+
+async def on_searchbar_error(request: Request, exc: Exception) -> Response:
+    """Domain errors by the table; anything unknown to it is a defect and says so in the log."""
+    assert isinstance(exc, errors.SearchbarError)
+    status, title = next((STATUS[t] for t in type(exc).__mro__ if t in STATUS), (500, "Internal error"))
+    headers = {"Retry-After": str(max(1, round(exc.retry_after_s)))} if isinstance(exc, errors.Unavailable) else {}
+    if isinstance(exc, errors.ModelFailed):
+        headers = {"Retry-After": "1"}
+        log.warning("%s %s: %s", request.method, request.url.path, exc)
+    fields = [{"field": exc.field, "message": str(exc)}] if isinstance(exc, errors.InvalidInput) and exc.field else None
+    return problem(status, title, str(exc), headers, **({"errors": fields} if fields else {}))
+
+
+async def on_validation_error(request: Request, exc: Exception) -> Response:
+    """422 with each wrong field named; the values are not echoed, they may not even be encodable."""
+    assert isinstance(exc, RequestValidationError)
+    found = [
+        {"field": ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]), "message": _clean(str(error["msg"]))}
+        for error in exc.errors()
+    ]
+    detail = "; ".join(f"{error['field']}: {error['message']}" for error in found)
+    return problem(422, "Invalid input", detail, errors=found)
+
+
+async def on_http_error(request: Request, exc: Exception) -> Response:
+    """Unknown routes, wrong methods and unreadable bodies, in the same shape as every other error."""
+    assert isinstance(exc, HTTPException)
+    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed"}
+    return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), dict(exc.headers or {}))
+
+
+async def on_defect(request: Request, exc: Exception) -> Response:
+    log.exception("%s %s", request.method, request.url.path, exc_info=exc)
+    return problem(500, "Internal error", "this is a defect of the service; its log has the details")
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,120 @@
+"""Which reading of a query was meant: candidate features, a small scoring network and calibrated probabilities.
+
+The network is a multilayer perceptron over the features below, trained listwise (softmax over a query's candidates) by
+`training/speller/rerank.py` and shipped as JSON; the query itself is a candidate like any other, so a confidence falls out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz.distance import OSA, JaroWinkler
+
+from app.errors import SetupError
+from app.lexicon import Lexicon
+
+Matrix = npt.NDArray[np.float32]
+
+FEATURES = (
+    "is_query", "query_is_name", "query_words_known", "is_name", "name_fame", "words_known", "least_word_fame", "mean_word_fame",
+    "distance", "distance_share", "jaro_winkler", "first_letter_kept", "same_letters", "digits_changed", "words_changed",
+    "known_words_changed", "word_count_change", "logprob", "logprob_per_char", "logprob_below_best", "logprob_over_query",
+    "is_greedy", "query_chars", "query_words",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate reading and its log-probability under the speller given the query (natural log, whole text)."""
+
+    text: str
+    logprob: float
+    greedy: bool = False
+
+
+def features(query: str, candidates: Sequence[Scored], lexicon: Lexicon) -> Matrix:
+    """float32 [len(candidates), len(FEATURES)], each roughly within ±3. `candidates[0]` is the query itself."""
+    query_words = query.split()
+    known_query_words = {w for w in query_words if w in lexicon.words}
+    query_letters = _letters(query)
+    best = max(c.logprob for c in candidates)
+    own = candidates[0].logprob
+    rows = []
+    for c in candidates:
+        words = c.text.split()
+        fames = [lexicon.word_fame(w) for w in words] or [0.0]
+        distance = OSA.distance(query, c.text)
+        gone = set(query_words) - set(words)
+        rows.append(
+            (
+                c.text == query,
+                c.text == query and lexicon.is_name(query),
+                c.text == query and len(known_query_words) == len(set(query_words)),
+                lexicon.is_name(c.text),
+                math.log1p(lexicon.names.get(c.text, 0)) / 4,
+                sum(f > 0 for f in fames) / len(fames),
+                min(fames),
+                sum(fames) / len(fames),
+                min(distance, 6) / 2,
+                3 * distance / max(len(query), len(c.text), 1),
+                3 * (1 - JaroWinkler.similarity(query, c.text)),
+                query[:1] == c.text[:1],
+                query_letters == _letters(c.text),
+                any(any(ch.isdigit() for ch in w) for w in gone),
+                len(gone) / max(len(query_words), 1),
+                len(gone & known_query_words) / max(len(query_words), 1),
+                min(abs(len(words) - len(query_words)), 3),
+                max(c.logprob, -40) / 10,
+                max(c.logprob / max(len(c.text), 1), -4),
+                max(c.logprob - best, -30) / 10,
+                min(max(c.logprob - own, -30), 30) / 10,
+                c.greedy,
+                len(query) / 20,
+                len(query_words) / 4,
+            )
+        )
+    return np.asarray(rows, np.float32)
+
+
+def _letters(text: str) -> str:
+    return "".join(ch for ch in text if ch.isalnum())
+
+
+class Reranker:
+    """Probabilities over candidates from their features."""
+
+    def __init__(self, layers: Sequence[tuple[Matrix, Matrix]], temperature: float) -> None:
+        self._layers = layers
+        self._temperature = temperature
+
+    @classmethod
+    def load(cls, path: Path) -> Reranker:
+        """Read the JSON that `training/speller/rerank.py` writes.
+
+        Raises:
+            SetupError: the file is missing, or was fitted to other features.
+        """
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise SetupError(f"{path}: no readable reranker; make one with `searchbar train reranker`") from exc
+        if tuple(stored["features"]) != FEATURES:
+            raise SetupError(f"{path}: fitted to other features; fit it again with `searchbar train reranker`")
+        layers = [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in stored["layers"]]
+        return cls(layers, stored["temperature"])
+
+    def probabilities(self, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Calibrated probability of each row of `features`, summing to one."""
+        x = matrix
+        for weight, bias in self._layers[:-1]:
+            x = np.maximum(x @ weight + bias, 0)
+        weight, bias = self._layers[-1]
+        logits = (x @ weight + bias)[:, 0].astype(np.float64) / self._temperature
+        odds = np.exp(logits - logits.max())
+        return np.asarray(odds / odds.sum())

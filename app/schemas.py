@@ -1,0 +1,153 @@
+"""Request and response bodies of the HTTP contract; the source of the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.domain import Action, Filters, Kind
+
+Query = Annotated[str, Field(min_length=1, max_length=256)]
+Timings = Annotated[dict[str, float], Field(description="milliseconds by stage", examples=[{"speller": 4.1, "total": 4.3}])]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class QueryBody(Body):
+    """One query or up to 64."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"query": "bilie jean micheal jackson"}, {"queries": ["smels like teen sprit", "beyonce"]}]},
+    )
+
+    query: Query | None = None
+    queries: Annotated[list[Query], Field(min_length=1, max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> QueryBody:
+        if (self.query is None) == (self.queries is None):
+            raise ValueError("give either `query` or `queries`")
+        return self
+
+    def texts(self) -> list[str]:
+        return self.queries if self.queries is not None else [self.query or ""]
+
+
+class YearRange(Body):
+    gte: int | None = Field(None, ge=0, le=9999)
+    lte: int | None = Field(None, ge=0, le=9999)
+
+
+class FilterBody(Body):
+    """Conditions every hit meets; values of one list are alternatives."""
+
+    kind: list[Kind] = Field(default_factory=list, max_length=16)
+    genres: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=64)
+    year: YearRange | None = None
+
+    def to_filters(self) -> Filters:
+        year = self.year or YearRange(gte=None, lte=None)
+        return Filters(tuple(self.kind), tuple(g.lower() for g in self.genres), year.gte, year.lte)
+
+
+class SearchBody(Body):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"query": "bilie jean micheal jackson", "limit": 5, "filters": {"kind": ["track"]}}]},
+    )
+
+    query: Query
+    limit: int = Field(10, ge=1, le=100)
+    filters: FilterBody = Field(default_factory=FilterBody)
+
+
+class OpenAIEmbeddingsBody(BaseModel):
+    """OpenAI's embeddings request; members this service has no use for (`model`, `user`, …) are accepted and ignored."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": "sad songs for a rainy day", "model": "searchbar-embedder"}]})
+
+    input: Query | Annotated[list[Query], Field(min_length=1, max_length=64)]
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class AlternativeOut(BaseModel):
+    text: str
+    confidence: float
+
+
+class CorrectionOut(BaseModel):
+    query: str
+    corrected: str
+    changed: bool
+    confidence: float = Field(ge=0, le=1)
+    action: Action
+    alternatives: list[AlternativeOut]
+
+
+class SpellcheckOut(BaseModel):
+    results: list[CorrectionOut]
+    timings_ms: Timings
+
+
+class EmbedOut(BaseModel):
+    model: str
+    dimensions: int
+    embeddings: list[list[float]]
+    timings_ms: Timings
+
+
+class HitOut(BaseModel):
+    id: str
+    kind: Kind
+    title: str
+    artist: str
+    album: str
+    year: int | None
+    score: float
+    matched_by: list[str]
+
+
+class SearchOut(BaseModel):
+    query: str
+    corrected: str
+    action: Action
+    hits: list[HitOut]
+    degraded: list[str]
+    timings_ms: Timings
+
+
+class OpenAIEmbedding(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIEmbeddingsOut(BaseModel):
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: OpenAIUsage
+
+
+class Health(BaseModel):
+    status: str
+    checks: dict[str, bool] = Field(default_factory=dict)
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

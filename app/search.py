@@ -1,0 +1,95 @@
+"""One search: spelling and embedding at the same time, retrieval for both readings, one merged answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from app.domain import Correction, Filters, Hit, IndexQuery, SearchAnswer, Vector
+from app.errors import IndexUnavailable
+from app.fanout import FanOut
+from app.index.base import VectorIndex
+from app.text import fold, normalise
+
+MODEL_SHARE = 0.7  # of the deadline: what the models leave, the index has for an answer without them
+RRF_K = 60  # reciprocal rank fusion's constant (Cormack, Clarke and Buettcher, SIGIR 2009)
+SECOND_READING = 0.3  # weight of the reading that the search bar does not show results for
+
+
+class SpellerPart(Protocol):
+    async def correct(self, query: str) -> Correction:
+        """See `speller.Speller.correct`."""
+
+
+class EmbedderPart(Protocol):
+    async def embed(self, text: str) -> Vector:
+        """See `embedder.Embedder.embed`."""
+
+
+class SearchService:
+    """Merges spelling, embedding and retrieval; whatever is late or down is left out and named."""
+
+    def __init__(self, speller: SpellerPart, embedder: EmbedderPart, index: VectorIndex, *, deadline_s: float) -> None:
+        self._speller = speller
+        self._embedder = embedder
+        self._index = index
+        self._deadline_s = deadline_s
+
+    async def search(self, query: str, limit: int, filters: Filters) -> SearchAnswer:
+        """The best `limit` items for `query`, as typed and as corrected.
+
+        Raises:
+            IndexUnavailable, DeadlineExceeded: the index did not answer, so nothing is left to show.
+        """
+        typed = normalise(query)
+        if not typed:
+            return SearchAnswer(query, Correction(typed, typed, False, 1.0, "none"), (), (), {})
+        async with FanOut(self._deadline_s) as parts:
+            spelling = parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
+            as_typed = self._retrieve(parts, typed, limit, filters)
+            as_typed_task = parts.start("index", as_typed)
+            correction = await spelling
+            as_corrected = None
+            if correction and correction.changed:
+                as_corrected = await parts.start("index", self._retrieve(parts, correction.corrected, limit, filters))
+            found = await as_typed_task
+        if found is None and as_corrected is None:
+            raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
+        hits = merge(found or [], as_corrected or [], correction)[:limit]
+        return SearchAnswer(query, correction, hits, tuple(parts.degraded), parts.timings_ms)
+
+    async def _retrieve(self, parts: FanOut, text: str, limit: int, filters: Filters) -> list[Hit]:
+        vector = await parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
+        (hits,) = await self._index.query([IndexQuery(fold(text), vector, limit, filters)])
+        return hits
+
+
+def merge(as_typed: Sequence[Hit], as_corrected: Sequence[Hit], correction: Correction | None) -> list[Hit]:
+    """Both readings' hits by weighted reciprocal rank fusion, each item once.
+
+    The reading that the search bar shows results for weighs 1, the other `SECOND_READING`. The same recording on several albums
+    is one hit: the best placed.
+    """
+    if not as_corrected:
+        return distinct(as_typed)
+    replaced = correction is not None and correction.action == "replace"
+    weights = (SECOND_READING, 1.0) if replaced else (1.0, SECOND_READING)
+    scores: dict[str, float] = {}
+    hits: dict[str, Hit] = {}
+    for weight, found, source in zip(weights, (as_typed, as_corrected), ((), ("correction",)), strict=True):
+        for rank, hit in enumerate(found):
+            known = hits.get(hit.item.id)
+            scores[hit.item.id] = scores.get(hit.item.id, 0.0) + weight / (RRF_K + rank)
+            matched = dict.fromkeys((*(known.matched_by if known else ()), *hit.matched_by, *(source if not known else ())))
+            hits[hit.item.id] = replace(hit, matched_by=tuple(matched))
+    ranked = sorted(hits.values(), key=lambda hit: -scores[hit.item.id])
+    return distinct([replace(hit, score=scores[hit.item.id]) for hit in ranked])
+
+
+def distinct(hits: Sequence[Hit]) -> list[Hit]:
+    """`hits` without later ones of the same kind, title and artist."""
+    seen: dict[tuple[str, str, str], Hit] = {}
+    for hit in hits:
+        seen.setdefault((hit.item.kind, fold(hit.item.title), fold(hit.item.artist)), hit)
+    return list(seen.values())

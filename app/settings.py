@@ -1,0 +1,31 @@
+"""Every setting of the gateway, read from the environment as `SEARCHBAR_<NAME>` and overridden by command-line options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Durations are in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="SEARCHBAR_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to serve on")
+    port: int = Field(8080, ge=0, le=65535, description="port to serve on; 0 picks a free one")
+    index: Path = Field(ROOT / "var" / "demo-index", description="directory of the index to serve")
+    triton: str | None = Field(None, description="gRPC address of a running Triton (host:port); unset starts the embedded one")
+    model_repository: Path = Field(ROOT / "triton" / "models", description="model repository of the embedded Triton")
+    reranker: Path = Field(ROOT / "app" / "data" / "reranker.json", description="weights of the candidate reranker")
+    deadline_s: float = Field(1.0, gt=0, description="time a request has; a search leaves out what is later")
+    model_timeout_s: float = Field(2.0, gt=0, description="time one call to Triton may take")
+    max_in_flight: int = Field(2, ge=1, description="Triton calls a model may have in flight; requests arriving meanwhile share the next")
+    max_queue: int = Field(1024, ge=1, description="requests that may wait for a model before more are refused with 429")
+    max_body_bytes: int = Field(64 * 1024, ge=1024, description="largest request body accepted")
+    replace_threshold: float = Field(0.75, ge=0, le=1, description="confidence from which a correction is searched instead of the query")
+    suggest_threshold: float = Field(0.40, ge=0, le=1, description="confidence from which a correction is offered")
+    log_level: str = Field("info", description="debug, info, warning or error")

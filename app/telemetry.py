@@ -1,0 +1,73 @@
+"""Prometheus metrics: histograms per route and stage, and quantiles of a sliding window for people without a Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+# Seconds; dense around 25 ms, the latency the service is built to hold.
+BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
+QUANTILES = (0.5, 0.9, 0.99)
+
+
+class SlidingQuantiles(Collector):
+    """p50, p90 and p99 of each route over the last `window_s` seconds, worked out when they are read."""
+
+    MAX_SAMPLES = 20_000  # a route
+
+    def __init__(self, window_s: float = 60.0) -> None:
+        self.window_s = window_s
+        self._samples: dict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=self.MAX_SAMPLES))
+
+    def observe(self, route: str, seconds: float) -> None:
+        self._samples[route].append((time.monotonic(), seconds))
+
+    def quantiles(self, route: str) -> dict[float, float]:
+        """Quantile → seconds; empty when nothing was answered in the window."""
+        oldest = time.monotonic() - self.window_s
+        recent = sorted(seconds for at, seconds in list(self._samples[route]) if at >= oldest)
+        if not recent:
+            return {}
+        return {q: recent[min(int(q * len(recent)), len(recent) - 1)] for q in QUANTILES}
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "searchbar_latency_seconds", f"Latency over the last {self.window_s:.0f} s", labels=["route", "quantile"]
+        )
+        for route in list(self._samples):
+            for q, seconds in self.quantiles(route).items():
+                family.add_metric([route, str(q)], seconds)
+        yield family
+
+
+class Telemetry:
+    """One application's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Histogram(
+            "searchbar_request_seconds", "Time to answer", ["route", "status"], buckets=BUCKETS, registry=self.registry
+        )
+        self.stages = Histogram("searchbar_stage_seconds", "Time a stage took", ["stage"], buckets=BUCKETS, registry=self.registry)
+        self.degraded = Counter("searchbar_degraded_total", "Answers that left a part out", ["part"], registry=self.registry)
+        self.restarts = Gauge("searchbar_triton_restarts", "Restarts of the embedded Triton", registry=self.registry)
+        self.window = SlidingQuantiles()
+        self.registry.register(self.window)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        self.requests.labels(route, str(status)).observe(seconds)
+        self.window.observe(route, seconds)
+
+    def timed(self, timings_ms: dict[str, float]) -> None:
+        for stage, took in timings_ms.items():
+            if stage != "total":
+                self.stages.labels(stage).observe(took / 1000)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,103 @@
+"""Triton over gRPC (KServe v2): the only module that imports tritonclient or grpc.
+
+Requests are built as protobuf messages directly, on one pooled channel: 7 % more requests a second end to end than tritonclient's
+own packing (measured, DESIGN §4).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError
+from app.inference import Array
+
+# All of them are set because passing any replaces grpc's defaults as tritonclient sets them.
+CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),  # a restarted server is found again within a second
+    ("grpc.use_local_subchannel_pool", 1),
+]
+_DTYPES = {"FP32": np.float32, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_, "UINT8": np.uint8}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+
+class TritonClient:
+    """One channel to one Triton; fulfils `inference.InferenceBackend`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._channel = grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def infer(
+        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], timeout_s: float
+    ) -> dict[str, Array]:
+        """See `InferenceBackend.infer`. Numeric tensors come back read-only: they are views of the response."""
+        request = service_pb2.ModelInferRequest(model_name=model)
+        for name, array in inputs.items():
+            is_text = array.dtype == np.object_
+            datatype = "BYTES" if is_text else _NAMES[array.dtype]
+            request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+            request.raw_input_contents.append(pack_text(array) if is_text else np.ascontiguousarray(array).tobytes())
+        for name in outputs:
+            request.outputs.add(name=name)
+        try:
+            response = await self._stub.ModelInfer(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as exc:
+            raise translate(exc, model) from exc
+        return {
+            tensor.name: unpack(tensor.datatype, tuple(tensor.shape), raw)
+            for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)
+        }
+
+    async def ready(self, model: str) -> bool:
+        try:
+            answer = await self._stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=1.0)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.ready)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def translate(exc: grpc.aio.AioRpcError, model: str) -> SearchbarError:
+    """The one table from gRPC status to the service's errors."""
+    code, details = exc.code(), exc.details() or ""
+    if "Exceeds maximum queue size" in details or code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Overloaded(f"{model}: queue full")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED or "Request timeout expired" in details:
+        return DeadlineExceeded(f"{model}: no answer in time")
+    away = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
+    if code in away or "Stub process" in details or "is not ready" in details:
+        return ModelUnavailable(f"{model}: unavailable ({details})")
+    return ModelFailed(f"{model}: {details}")
+
+
+def pack_text(array: Array) -> bytes:
+    """KServe's BYTES layout: each element as a little-endian uint32 length and its bytes, row by row."""
+    return b"".join(struct.pack("<I", len(item)) + item for item in array.flat)
+
+
+def unpack(datatype: str, shape: tuple[int, ...], raw: bytes) -> Array:
+    """One output tensor from its raw contents; BYTES become an object array."""
+    if datatype != "BYTES":
+        return np.frombuffer(raw, _DTYPES[datatype]).reshape(shape)
+    items, at = [], 0
+    while at < len(raw):
+        (size,) = struct.unpack_from("<I", raw, at)
+        items.append(raw[at + 4 : at + 4 + size])
+        at += 4 + size
+    tensor = np.empty(len(items), dtype=np.object_)
+    tensor[:] = items
+    return tensor.reshape(shape)

@@ -1,0 +1,87 @@
+"""Whether the Triton server does its work: each model's own readiness and a canary inference, not its word alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import httpx
+
+from app.errors import Overloaded, SetupError
+from app.triton_process import ServerProcess
+
+Canary = Callable[[str], Awaitable[None]]
+"""Runs one real inference on each top-level model at the gRPC address given to it; raises when an answer is not right."""
+
+_POLL_S = 0.05
+_STRAGGLER_S = 2.0  # Triton opens its ports after it has loaded the models: one that is not ready by then never will be
+_FIRST_CANARY_S, _FIRST_CANARY_TRIES = 10.0, 3  # a model's first inference may be slow
+
+
+class TritonHealth:
+    """Asks one server how it is.
+
+    Args:
+        http_url: base URL of its HTTP endpoint.
+        grpc_url: handed to the canary.
+        models: names of the models that must be ready.
+        canary: None asks the readiness endpoints alone.
+    """
+
+    def __init__(self, http_url: str, grpc_url: str, models: Sequence[str], canary: Canary | None) -> None:
+        self._client = httpx.AsyncClient(base_url=http_url, timeout=2.0, trust_env=False)
+        self._grpc_url = grpc_url
+        self._models = models
+        self._canary = canary
+
+    async def close(self) -> None:
+        """Closes its connections. Idempotent."""
+        await self._client.aclose()
+
+    async def wait_ready(self, process: ServerProcess, timeout_s: float) -> None:
+        """Returns when every model is ready and the canary has passed.
+
+        Raises:
+            SetupError: the server ended, a model did not turn ready or the canary fails; quotes what Triton said.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (waiting := await self._not_ready()) != []:
+            if process.ended.done():
+                raise SetupError(f"{process.ended.result()} while it started:\n{process.complaint()}")
+            if waiting is not None:
+                deadline = min(deadline, time.monotonic() + _STRAGGLER_S)
+            if time.monotonic() >= deadline:
+                what = "does not answer" if waiting is None else f"is up but not ready: {', '.join(waiting)}"
+                raise SetupError(f"Triton {what}:\n{process.complaint()}")
+            await asyncio.wait({process.ended}, timeout=_POLL_S)
+        for attempt in range(1, _FIRST_CANARY_TRIES + 1):
+            try:
+                return await self.probe(_FIRST_CANARY_S)
+            except Exception as exc:
+                if attempt == _FIRST_CANARY_TRIES or process.ended.done():
+                    raise SetupError(
+                        f"every Triton model is ready but the canary inference fails: {exc!r}\n{process.complaint()}"
+                    ) from exc
+                await asyncio.sleep(0.2)
+
+    async def _not_ready(self) -> list[str] | None:
+        """The models that are not ready; None while the server does not answer."""
+        try:
+            server = await self._client.get("/v2/health/ready")
+            models = [(name, await self._client.get(f"/v2/models/{name}/ready")) for name in self._models]
+        except httpx.TransportError:
+            return None
+        waiting = [name for name, answer in models if not answer.is_success]
+        return waiting or ([] if server.is_success else ["the server as a whole"])
+
+    async def probe(self, timeout_s: float) -> None:
+        """Raises whatever shows that the server does not do its work.
+
+        `Overloaded` does not: a server that turns work away lives, and restarting it would turn overload into an outage.
+        """
+        (await self._client.get("/v2/health/ready", timeout=timeout_s)).raise_for_status()
+        if self._canary is not None:
+            with suppress(Overloaded):
+                await asyncio.wait_for(self._canary(self._grpc_url), timeout_s)

@@ -1,0 +1,82 @@
+"""What the ranking adds to retrieval: exact names first, near names lifted, popularity, and what matched."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.domain import Hit, Item
+from app.index.ranking import Sides, name_boost, names_matched, rank, shortlist
+from app.index.schema import name_key, to_payload
+
+
+def hits(text: str, items: list[Item], sides: Sides) -> list[Hit]:
+    payloads = {point: to_payload(item) for point, item in enumerate(items)}
+    fused = shortlist(sides, 50)
+    return rank(text, sides, fused, {point: payloads[point] for point in fused}, 10)
+
+
+def test_a_certain_embedding_does_not_drown_the_very_name() -> None:
+    """An item that bears the name typed must come first, though both other sides put another, more popular item first."""
+    items = [Item("near", "Hello Again", popularity=100.0), Item("same", "Hello", popularity=1.0)]
+    sides = Sides(meaning=[(0, 0.99), (1, 0.01)], name=[(0, 9.0), (1, 1.0)], same_name=[(1, 1.0)])
+    assert [hit.item.id for hit in hits("hello", items, sides)] == ["same", "near"]
+
+
+def test_among_items_of_one_name_the_popular_one_comes_first() -> None:
+    """Popularity decides between namesakes, though the embedding prefers the other."""
+    items = [Item("b", "Hello", popularity=40.0), Item("a", "Hello", artist="Adele", popularity=95.0)]
+    sides = Sides(meaning=[(0, 0.5), (1, 0.4)], name=[(0, 9.0), (1, 8.0)], same_name=[(1, 1.0), (0, 1.0)])
+    assert [hit.item.id for hit in hits("hello", items, sides)] == ["a", "b"]
+
+
+def test_the_embedding_decides_about_moods() -> None:
+    """A query that names nothing must follow the embedding, not the item that shares a few letters."""
+    items = [Item("mood", "Nutshell"), Item("letters", "Rainy Days and Mondays"), Item("other", "Happy")]
+    sides = Sides(meaning=[(0, 0.8), (2, 0.5), (1, 0.45)], name=[(1, 12.0), (2, 4.0), (0, 3.0)])
+    assert hits("sad songs for a rainy day", items, sides)[0].item.id == "mood"
+
+
+@pytest.mark.parametrize(
+    ("query", "better", "worse"),
+    [
+        pytest.param(
+            "queen", Item("1", "Queen", "artist", "Queen"), Item("2", "Innuendo", artist="Queen"), id="title over artist"
+        ),
+        pytest.param("queen", Item("1", "Innuendo", artist="Queen"), Item("2", "Killer Queen"), id="artist over near"),
+        pytest.param("beatles help", Item("1", "Help!", artist="The Beatles"), Item("2", "Help!"), id="both over one"),
+        pytest.param("bohem", Item("1", "Bohemian Rhapsody"), Item("2", "La Bohème"), id="beginning over middle"),
+        pytest.param("bohemian rapsody", Item("1", "Bohemian Rhapsody"), Item("2", "Bohemian Like You"), id="near over far"),
+    ],
+)
+def test_the_better_name_is_boosted_more(query: str, better: Item, worse: Item) -> None:
+    """The boost must grow with how well an item's names fit what was typed."""
+    key = name_key(query)
+    assert name_boost(key, to_payload(better)) > name_boost(key, to_payload(worse))
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "artist", "matched"),
+    [
+        pytest.param("halo", "Halo", "Beyoncé", ("title",), id="title"),
+        pytest.param("beyonce", "Halo", "Beyoncé", ("artist",), id="artist"),
+        pytest.param("halo beyonce", "Halo", "Beyoncé", ("title", "artist"), id="both"),
+        pytest.param("beyonse halo", "Halo", "Beyoncé", ("title", "artist"), id="misspelt"),
+        pytest.param("bohemian rap", "Bohemian Rhapsody", "Queen", (), id="beginning that differs"),
+        pytest.param("bohemian rhap", "Bohemian Rhapsody", "Queen", ("title",), id="unfinished"),
+        pytest.param("ac dc", "Thunderstruck", "AC/DC", ("artist",), id="spaces elsewhere"),
+        pytest.param("queen", "Queen", "Queen", ("title", "artist"), id="same name"),
+        pytest.param("sad songs", "Sad Songs (Say So Much)", "Elton John", ("title",), id="part of a title"),
+        pytest.param("halo effect", "Halo", "Beyoncé", (), id="a word of neither"),
+        pytest.param("", "Halo", "Beyoncé", (), id="no text"),
+    ],
+)
+def test_what_matched_is_named(text: str, title: str, artist: str, matched: tuple[str, ...]) -> None:
+    """`title` and `artist` are named when the query's words are theirs, and only then."""
+    assert names_matched(text, title, artist) == matched
+
+
+def test_sides_that_found_a_hit_are_named() -> None:
+    """`text` and `meaning` tell which side of the index found a hit."""
+    sides = Sides(meaning=[(0, 0.9), (1, 0.2)], name=[(1, 5.0), (2, 1.0)])
+    found = {hit.item.id: hit.matched_by for hit in hits("zz", [Item("0", "A"), Item("1", "B"), Item("2", "C")], sides)}
+    assert found == {"0": ("meaning",), "1": ("text", "meaning"), "2": ("text",)}
