@@ -41,16 +41,22 @@ class TritonInstall:
     library_dirs: tuple[Path, ...]
     interpreter_dir: Path
 
-    def link_backends(self, directory: Path) -> None:
-        """Fills `directory` with what `--backend-directory` expects.
+    def link_backends(self, directory: Path, more: Path | None = None) -> None:
+        """Fills `directory` with what `--backend-directory` expects: the python backend and the python-based ones in `more`.
 
-        Links, not copies: the stub finds its libraries relative to where it really lies.
+        Links, not copies: the stub finds its libraries relative to where it really lies. Only the shared library is copied, for
+        Triton refuses a python-based backend whose library lies outside the backend directory.
         """
         target = directory / "python"
         target.mkdir(parents=True)
         for source in (*self.python_backend.iterdir(), self.stub):
-            if source.name != "__pycache__":
+            if source.suffix == ".so":
+                shutil.copy(source, target / source.name)
+            elif source.name != "__pycache__":
                 (target / source.name).symlink_to(source)
+        for backend in sorted(more.iterdir()) if more else ():
+            if (backend / "model.py").is_file():
+                (directory / backend.name).symlink_to(backend, target_is_directory=True)
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """The server's environment: `base` with the search paths of this installation in front.

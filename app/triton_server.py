@@ -93,6 +93,7 @@ class EmbeddedTriton:
         models: load these alone, with the models they are composed of; all of the repository when empty.
         config_name: chooses ``configs/<name>.pbtxt`` in the models that have it.
         canary: one real inference; None watches the process, its backend stubs and its health endpoint alone.
+        backends: directory of python-based backends to serve with beside the wheel's own.
         work_dir: where scratch directories are made; the system's temporary directory when not given. No spaces or quotes in
             its path: Triton hands it to a shell.
         ports: free ones when not given.
@@ -112,6 +113,7 @@ class EmbeddedTriton:
         models: Sequence[str] = (),
         config_name: str = "cpu",
         canary: Canary | None,
+        backends: Path | None = None,
         work_dir: Path | None = None,
         ports: Ports | None = None,
         start_timeout_s: float = 60,
@@ -122,6 +124,7 @@ class EmbeddedTriton:
         self._models = tuple(models)
         self._config_name = config_name
         self._canary = canary
+        self._backends = backends.absolute() if backends else None
         self._scratch_root = (work_dir or Path(tempfile.gettempdir())).absolute()
         self._ports = ports or Ports.free()
         self._start_timeout_s = start_timeout_s
@@ -217,7 +220,7 @@ class EmbeddedTriton:
     def _prepare(self, install: TritonInstall) -> ServerCommand:
         """Makes the scratch directory: Triton's view of the backends and of the model repository."""
         scratch = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._scratch_root))
-        install.link_backends(scratch / "backends")
+        install.link_backends(scratch / "backends", self._backends)
         # The python backend puts the models' path into a shell command without quoting it: a checkout below "My Projects"
         # works through a link only.
         (scratch / "models").symlink_to(self._repository, target_is_directory=True)

@@ -1,0 +1,64 @@
+"""Serving: uvicorn over the stack, until a signal says stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import uvicorn
+from rich.console import Console
+
+from app.api import create_app
+from app.errors import SetupError
+from app.settings import Settings
+from app.stack import running
+
+EXAMPLES = """
+  Open [link={url}]{url}[/link] and type, or try:
+
+    curl -s {url}/v1/search -d '{{"query": "bilie jean micheal jackson", "limit": 3}}' -H 'content-type: application/json'
+    curl -s {url}/v1/spellcheck -d '{{"query": "smels like teen sprit"}}' -H 'content-type: application/json'
+    curl -s '{url}/v1/search?q=sad+songs+for+a+rainy+day&limit=3'
+
+  Ctrl-C stops everything."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, taken before anything slow starts.
+
+    Raises:
+        SetupError: the port is taken or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as exc:
+        sock.close()
+        raise SetupError(f"cannot serve on {host}:{port} ({exc.strerror}): stop what uses it or give another --port") from exc
+    return sock
+
+
+async def serve_until_stopped(settings: Settings, console: Console) -> None:
+    """Start the stack, announce the URL, serve until SIGINT or SIGTERM, stop everything.
+
+    Raises:
+        SetupError, IndexUnavailable: see `stack.running`.
+    """
+    sock = listen(settings.host, settings.port)
+    try:
+        with console.status("Starting Triton and loading the models"):
+            context = running(settings)
+            stack = await context.__aenter__()
+        try:
+            app = create_app(stack.gateway, max_body_bytes=settings.max_body_bytes)
+            config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+            host, port = sock.getsockname()[:2]
+            console.print(EXAMPLES.format(url=f"http://{host}:{port}"), highlight=False, soft_wrap=True)
+            logging.getLogger("uvicorn").setLevel(logging.WARNING)
+            await uvicorn.Server(config).serve(sockets=[sock])
+        finally:
+            await context.__aexit__(None, None, None)
+    finally:
+        sock.close()
