@@ -22,6 +22,7 @@ from app.errors import SearchbarError
 from app.gateway import Gateway
 from app.middleware import BodyLimit, Measure
 from app.problems import on_defect, on_http_error, on_searchbar_error, on_validation_error, problem
+from app.text import normalise
 
 PAGE = Path(__file__).parent / "page"
 CONTENT_SECURITY_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -86,10 +87,9 @@ async def find(behind: Gateway, body: schemas.SearchBody) -> Response:
     behind.telemetry.timed(found.timings_ms)
     for part in found.degraded:
         behind.telemetry.degraded.labels(part).inc()
-    corrected = found.correction.corrected if found.correction else body.query
     content = {
         "query": clean(body.query),
-        "corrected": clean(corrected),
+        "corrected": found.correction.corrected if found.correction else normalise(body.query),
         "action": found.correction.action if found.correction else "none",
         "hits": [hit_json(hit) for hit in found.hits],
         "degraded": found.degraded,

@@ -42,6 +42,8 @@ def serve(
     Starts the embedded Triton server, waits until every model has answered, and serves until Ctrl-C. Without --index the demo
     catalogue is served and indexed on first use. Every setting can also come from the environment: SEARCHBAR_PORT=9000.
     """
+    import uvloop
+
     from app.server import serve_until_stopped
 
     given = {"host": host, "port": port, "index": index, "triton": triton}
@@ -50,7 +52,7 @@ def serve(
     if settings.index == Settings.model_fields["index"].default and not settings.index.exists():
         console.print(f"Building the demo index in {settings.index} (once)")
         run_index(DEMO, settings.index, settings)
-    asyncio.run(serve_until_stopped(settings, console))
+    uvloop.run(serve_until_stopped(settings, console))
 
 
 @cli.command()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from app.errors import ModelFailed, Overloaded
+from app.errors import ModelFailed, ModelUnavailable, Overloaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ class Coalescer(Generic[Item, Result]):
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], list[tuple[Item, asyncio.Future[Result]]]] = {}
 
     async def submit(self, item: Item) -> Result:
         """The result for `item`. Cancelling the caller drops an item that has not left yet.
@@ -65,11 +65,11 @@ class Coalescer(Generic[Item, Result]):
                     batch.append(entry)
             if batch:
                 call = asyncio.create_task(self._call(batch))
-                self._calls.add(call)
+                self._calls[call] = batch
                 call.add_done_callback(self._finished)
 
     def _finished(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
+        _fail(self._calls.pop(call), ModelUnavailable("shutting down"))  # those that a cancelled call leaves behind
         self._dispatch()
 
     async def _call(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
@@ -91,13 +91,15 @@ class Coalescer(Generic[Item, Result]):
                     future.set_result(result)
 
     async def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel what is under way; whoever still waits gets a ModelUnavailable."""
+        _fail(self._queue, ModelUnavailable("shutting down"))
+        self._queue.clear()
         for call in list(self._calls):
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
 
-def _fail(batch: Sequence[tuple[Item, asyncio.Future[Result]]], exc: Exception) -> None:
+def _fail(batch: Iterable[tuple[Item, asyncio.Future[Result]]], exc: Exception) -> None:
     for _, future in batch:
         if not future.done():
             future.set_exception(exc)

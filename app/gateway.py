@@ -64,8 +64,10 @@ class Gateway:
         return list(found), stopwatch("embedder", started)
 
     async def checks(self) -> dict[str, bool]:
-        """Readiness of each part, by what it says of itself *and* by a canary: Triton's own health endpoint answers 200 with a dead
-        python stub (triton-inference-server/server issues 7230, 8604)."""
+        """Readiness of each part, by what it says of itself *and* by a canary.
+
+        Triton's own health endpoint answers 200 with a dead python stub (triton-inference-server/server issues 7230, 8604).
+        """
         parts = {
             SPELLER: self._canary(SPELLER, self.speller.correct(CANARY)),
             EMBEDDER: self._canary(EMBEDDER, self.embedder.embed(CANARY)),

@@ -23,6 +23,8 @@ from app.text import fold
 SHORTLIST = 24  # entries compared letter by letter
 MAX_WORD_DISTANCE = 3
 MIN_NAME_SIMILARITY = 0.6
+# Words of queries about any catalogue.
+COMMON_WORDS = "song songs track tracks music album albums artist artists band podcast podcasts playlist playlists hits best".split()
 
 
 def ngrams(text: str, sizes: Sequence[int]) -> set[str]:
@@ -83,7 +85,8 @@ class Lexicon:
     """Words and names of a catalogue, immutable; a changed catalogue gets a new one.
 
     Args:
-        items: catalogue rows. Titles, artists and "title artist" pairs are names; their words are the words.
+        items: catalogue rows. Titles, artists and "title artist" pairs are names; their words, and those of genres and moods, are
+            the words.
     """
 
     def __init__(self, items: Iterable[Item]) -> None:
@@ -97,9 +100,13 @@ class Lexicon:
                 names[name] += fame  # type: ignore[assignment]
                 for word in name.split():
                     words[word] += fame  # type: ignore[assignment]
+            for word in fold(" ".join((*item.genres, *item.moods))).split():
+                words[word] += 1
             if title and artist and title != artist and item.kind != "podcast":
                 pairs[f"{title} {artist}"] += fame  # type: ignore[assignment]
                 pairs[f"{artist} {title}"] += 0  # the other order is a name too, proposed through the first
+        for word in COMMON_WORDS:
+            words[word] += 10
         self.words = dict(words)
         self.names = {**pairs, **names}
         self._log_top = math.log(1 + max(words.values(), default=1))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import TooLarge
 from app.problems import problem
 from app.telemetry import Telemetry
 
@@ -27,10 +27,10 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        detail = f"the body exceeds {self.max_bytes} bytes"
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        too_large = problem(413, "Too large", f"the body exceeds {self.max_bytes} bytes", {"Connection": "close"})
         if declared.isdigit() and int(declared) > self.max_bytes:
-            return await too_large(scope, receive, send)
+            return await problem(413, "Too large", detail, {"Connection": "close"})(scope, receive, send)
         received = 0
 
         async def limited() -> Message:
@@ -38,7 +38,8 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.max_bytes:
-                raise TooLarge(f"the body exceeds {self.max_bytes} bytes")
+                # FastAPI makes a 400 of whatever else is raised while it reads a body.
+                raise HTTPException(413, detail, {"Connection": "close"})
             return message
 
         await self.app(scope, limited, send)

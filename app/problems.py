@@ -46,18 +46,23 @@ async def on_searchbar_error(request: Request, exc: Exception) -> Response:
 async def on_validation_error(request: Request, exc: Exception) -> Response:
     """422 with each wrong field named; the values are not echoed, they may not even be encodable."""
     assert isinstance(exc, RequestValidationError)
-    found = [
-        {"field": ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]), "message": _clean(str(error["msg"]))}
-        for error in exc.errors()
-    ]
+    found = [{"field": _clean(field(error)), "message": _clean(str(error["msg"]))} for error in exc.errors()]
     detail = "; ".join(f"{error['field']}: {error['message']}" for error in found)
     return problem(422, "Invalid input", detail, errors=found)
+
+
+def field(error: dict[str, Any]) -> str:
+    """The dotted path of the wrong field, ``body`` where the body itself is wrong. Names are the client's own words."""
+    source, *path = error["loc"]
+    if not path or error["type"] == "json_invalid":  # then `path` is an offset
+        return str(source)
+    return ".".join(str(part) for part in path)
 
 
 async def on_http_error(request: Request, exc: Exception) -> Response:
     """Unknown routes, wrong methods and unreadable bodies, in the same shape as every other error."""
     assert isinstance(exc, HTTPException)
-    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed"}
+    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Too large"}
     return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), dict(exc.headers or {}))
 
 

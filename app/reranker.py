@@ -22,10 +22,10 @@ from app.lexicon import Lexicon
 Matrix = npt.NDArray[np.float32]
 
 FEATURES = (
-    "is_query", "query_is_name", "query_words_known", "is_name", "name_fame", "words_known", "least_word_fame", "mean_word_fame",
-    "distance", "distance_share", "jaro_winkler", "first_letter_kept", "same_letters", "digits_changed", "words_changed",
-    "known_words_changed", "word_count_change", "logprob", "logprob_per_char", "logprob_below_best", "logprob_over_query",
-    "is_greedy", "query_chars", "query_words",
+    "is_query", "query_is_name", "query_words_known", "is_name", "name_fame", "words_known", "least_word_fame",
+    "mean_word_fame", "distance", "distance_share", "jaro_winkler", "first_letter_kept", "same_letters", "digits_changed",
+    "words_changed", "known_words_changed", "word_count_change", "logprob", "logprob_per_char", "logprob_below_best",
+    "logprob_over_query", "is_greedy", "query_chars", "query_words",
 )  # fmt: skip
 
 

@@ -21,7 +21,9 @@ class QueryBody(Body):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"query": "bilie jean micheal jackson"}, {"queries": ["smels like teen sprit", "beyonce"]}]},
+        json_schema_extra={
+            "examples": [{"query": "bilie jean micheal jackson"}, {"queries": ["smels like teen sprit", "beyonce"]}]
+        },
     )
 
     query: Query | None = None
@@ -68,7 +70,9 @@ class SearchBody(Body):
 class OpenAIEmbeddingsBody(BaseModel):
     """OpenAI's embeddings request; members this service has no use for (`model`, `user`, …) are accepted and ignored."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"input": "sad songs for a rainy day", "model": "searchbar-embedder"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"input": "sad songs for a rainy day", "model": "searchbar-embedder"}]}
+    )
 
     input: Query | Annotated[list[Query], Field(min_length=1, max_length=64)]
     model: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -46,23 +47,28 @@ class SearchService:
         if not typed:
             return SearchAnswer(query, Correction(typed, typed, False, 1.0, "none"), (), (), {})
         async with FanOut(self._deadline_s) as parts:
-            spelling = parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
-            as_typed = self._retrieve(parts, typed, limit, filters)
-            as_typed_task = parts.start("index", as_typed)
-            correction = await spelling
-            as_corrected = None
-            if correction and correction.changed:
-                as_corrected = await parts.start("index", self._retrieve(parts, correction.corrected, limit, filters))
-            found = await as_typed_task
-        if found is None and as_corrected is None:
+            as_typed, (correction, as_corrected) = await asyncio.gather(
+                self._retrieve(parts, typed, limit, filters), self._retrieve_corrected(parts, typed, limit, filters)
+            )
+        if as_typed is None and as_corrected is None:
             raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
-        hits = merge(found or [], as_corrected or [], correction)[:limit]
+        hits = merge(as_typed or [], as_corrected or [], correction)[:limit]
         return SearchAnswer(query, correction, hits, tuple(parts.degraded), parts.timings_ms)
 
-    async def _retrieve(self, parts: FanOut, text: str, limit: int, filters: Filters) -> list[Hit]:
+    async def _retrieve_corrected(
+        self, parts: FanOut, typed: str, limit: int, filters: Filters
+    ) -> tuple[Correction | None, list[Hit] | None]:
+        """What the speller makes of `typed`, and the hits for its reading where that is another one."""
+        correction = await parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
+        if correction is None or not correction.changed:
+            return correction, None
+        return correction, await self._retrieve(parts, correction.corrected, limit, filters)
+
+    async def _retrieve(self, parts: FanOut, text: str, limit: int, filters: Filters) -> list[Hit] | None:
+        """Hits for one reading, found by its words alone when its embedding is missing; None when the index is."""
         vector = await parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
-        (hits,) = await self._index.query([IndexQuery(fold(text), vector, limit, filters)])
-        return hits
+        found = await parts.start("index", self._index.query([IndexQuery(fold(text), vector, limit, filters)]))
+        return None if found is None else found[0]
 
 
 def merge(as_typed: Sequence[Hit], as_corrected: Sequence[Hit], correction: Correction | None) -> list[Hit]:

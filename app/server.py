@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+from contextlib import AsyncExitStack
+from types import FrameType
 
 import uvicorn
 from rich.console import Console
@@ -40,25 +43,27 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
+class Server(uvicorn.Server):
+    """uvicorn without its habit of raising the signal again once it has stopped: the stack is still to be taken down then."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
 async def serve_until_stopped(settings: Settings, console: Console) -> None:
     """Start the stack, announce the URL, serve until SIGINT or SIGTERM, stop everything.
 
     Raises:
         SetupError, IndexUnavailable: see `stack.running`.
     """
-    sock = listen(settings.host, settings.port)
-    try:
+    async with AsyncExitStack() as cleanup:
+        sock = cleanup.enter_context(listen(settings.host, settings.port))
         with console.status("Starting Triton and loading the models"):
-            context = running(settings)
-            stack = await context.__aenter__()
-        try:
-            app = create_app(stack.gateway, max_body_bytes=settings.max_body_bytes)
-            config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10)
-            host, port = sock.getsockname()[:2]
-            console.print(EXAMPLES.format(url=f"http://{host}:{port}"), highlight=False, soft_wrap=True)
-            logging.getLogger("uvicorn").setLevel(logging.WARNING)
-            await uvicorn.Server(config).serve(sockets=[sock])
-        finally:
-            await context.__aexit__(None, None, None)
-    finally:
-        sock.close()
+            stack = await cleanup.enter_async_context(running(settings))
+        app = create_app(stack.gateway, max_body_bytes=settings.max_body_bytes)
+        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+        host, port = sock.getsockname()[:2]
+        console.print(EXAMPLES.format(url=f"http://{host}:{port}"), highlight=False, soft_wrap=True)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        await Server(config).serve(sockets=[sock])

@@ -23,9 +23,13 @@ class Settings(BaseSettings):
     reranker: Path = Field(ROOT / "app" / "data" / "reranker.json", description="weights of the candidate reranker")
     deadline_s: float = Field(1.0, gt=0, description="time a request has; a search leaves out what is later")
     model_timeout_s: float = Field(2.0, gt=0, description="time one call to Triton may take")
-    max_in_flight: int = Field(2, ge=1, description="Triton calls a model may have in flight; requests arriving meanwhile share the next")
+    max_in_flight: int = Field(
+        2, ge=1, description="Triton calls a model may have in flight; requests arriving meanwhile share the next"
+    )
     max_queue: int = Field(1024, ge=1, description="requests that may wait for a model before more are refused with 429")
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="largest request body accepted")
-    replace_threshold: float = Field(0.75, ge=0, le=1, description="confidence from which a correction is searched instead of the query")
+    replace_threshold: float = Field(
+        0.75, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
+    )
     suggest_threshold: float = Field(0.40, ge=0, le=1, description="confidence from which a correction is offered")
     log_level: str = Field("info", description="debug, info, warning or error")

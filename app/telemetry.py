@@ -53,7 +53,9 @@ class Telemetry:
         self.requests = Histogram(
             "searchbar_request_seconds", "Time to answer", ["route", "status"], buckets=BUCKETS, registry=self.registry
         )
-        self.stages = Histogram("searchbar_stage_seconds", "Time a stage took", ["stage"], buckets=BUCKETS, registry=self.registry)
+        self.stages = Histogram(
+            "searchbar_stage_seconds", "Time a stage took", ["stage"], buckets=BUCKETS, registry=self.registry
+        )
         self.degraded = Counter("searchbar_degraded_total", "Answers that left a part out", ["part"], registry=self.registry)
         self.restarts = Gauge("searchbar_triton_restarts", "Restarts of the embedded Triton", registry=self.registry)
         self.window = SlidingQuantiles()

@@ -12,7 +12,8 @@ import unicodedata
 _WHITESPACE = re.compile(r"\s+")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "‛": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"',
                               "–": "-", "—": "-", "‐": "-", "‑": "-", "…": "..."})  # fmt: skip
-_LATIN_LETTERS = str.maketrans({"ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h"})  # fmt: skip
+_LATIN_LETTERS = str.maketrans({"ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "æ": "ae", "œ": "oe",
+                                "ı": "i", "ħ": "h"})  # fmt: skip
 
 
 def normalise(text: str) -> str:

@@ -152,7 +152,8 @@ def find_libpython(directories: Sequence[Path] | None = None) -> Path:
             return directory / name
     raise SetupError(
         f"Triton's python backend needs {name} and {sys.executable} comes without it: on Debian and Ubuntu run "
-        f"`apt-get install libpython{version}`; with pyenv rebuild by `PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {version}`; "
+        f"`apt-get install libpython{version}`; with pyenv rebuild by "
+        f"`PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install {version}`; "
         "uv's and conda's interpreters bring it. Then make the virtual environment again."
     )
 

@@ -3,8 +3,8 @@
 Run as a script by `triton_process.py`, with the standard library alone, so that it starts in milliseconds. It stands between
 the two because only a live process can clean up after a SIGKILL of the gateway:
 
-- its standard input is a pipe from the gateway. A line ``stop`` asks for an orderly stop; the end of the stream, which the kernel
-  brings about when the gateway dies in any way, kills the server at once;
+- its standard input is a pipe from the gateway. A line ``stop`` asks for an orderly stop; the end of the stream, which the
+  kernel brings about when the gateway dies in any way, kills the server at once;
 - it is a child subreaper: backend stubs that outlive the server become its children, and are killed;
 - the server has PR_SET_PDEATHSIG on this process, whose one thread lives as long as it does;
 - last of all it removes the server's shared-memory files and scratch directories.

@@ -2,13 +2,13 @@
 
 ONNX Runtime's own dynamic quantisation takes one activation scale for a whole tensor, so that an answer depends on the other
 queries of its batch and on its padding: aggressive decoding would then differ from plain greedy decoding now and then. Here
-each token has its own scale (LLM.int8(), arXiv 2208.07339 §3.1, without the outlier split), so a row's result is the row's alone.
+each token has its own scale (LLM.int8(), arXiv 2208.07339 §3.1, without the outlier split), so a row's result is its own.
 
 Every `MatMul` with a constant weight [k, n] becomes
 
     scale = max|x| / 127 over k;  q = round(x / scale) + 128 as uint8;  y = MatMulInteger(q, W₈) · scale · scale_W
 
-Embedding tables are stored as float16 and widened after the lookup.
+Embedding tables are int8 too, with a scale for each row, and widened after the lookup.
 """
 
 from __future__ import annotations
@@ -56,12 +56,7 @@ def quantise(source: Path, target: Path) -> None:
             dropped.add(weight.name)
         elif node.op_type == "Gather" and _is_table(weights.get(node.input[0])):
             table = weights[node.input[0]]
-            half = numpy_helper.from_array(numpy_helper.to_array(table).astype(np.float16), f"{table.name}_f16")
-            if half.name not in {t.name for t in added}:
-                added.append(half)
-            narrow = f"{node.output[0]}_f16"
-            nodes.append(helper.make_node("Gather", [half.name, node.input[1]], [narrow], axis=0))
-            nodes.append(helper.make_node("Cast", [narrow], [node.output[0]], to=TensorProto.FLOAT))
+            nodes += _lookup(table, node.input[1], node.output[0], added)
             dropped.add(table.name)
         else:
             nodes.append(node)
@@ -106,4 +101,20 @@ def _integer_matmul(q: str, weight: onnx.TensorProto, y: str, added: list[onnx.T
         helper.make_node("Cast", [f"{y}_i32"], [f"{y}_f32"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{y}_f32", f"{q}_scale"], [f"{y}_row"]),
         helper.make_node("Mul", [f"{y}_row", scale], [y]),
+    ]
+
+
+def _lookup(table: onnx.TensorProto, ids: str, y: str, added: list[onnx.TensorProto]) -> list[onnx.NodeProto]:
+    """Nodes for y = table[ids]; the int8 rows and their scales join `added` once."""
+    int8, scale = f"{table.name}_rows_q8", f"{table.name}_rows_q8_scale"
+    if int8 not in {t.name for t in added}:
+        array = numpy_helper.to_array(table)
+        row = np.maximum(np.abs(array).max(axis=1, keepdims=True), _TINY) / 127
+        added.append(numpy_helper.from_array(np.round(array / row).astype(np.int8), int8))
+        added.append(numpy_helper.from_array(row.astype(np.float32), scale))
+    return [
+        helper.make_node("Gather", [int8, ids], [f"{y}_i8"], axis=0),
+        helper.make_node("Gather", [scale, ids], [f"{y}_scale"], axis=0),
+        helper.make_node("Cast", [f"{y}_i8"], [f"{y}_f32"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{y}_f32", f"{y}_scale"], [y]),
     ]

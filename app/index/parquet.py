@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as arrow  # type: ignore[import-untyped] # it ships no type information
+import pyarrow as arrow
 from pyarrow import parquet
 
 from app.errors import InvalidInput

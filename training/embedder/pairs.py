@@ -1,7 +1,7 @@
 """Query–passage pairs for contrastive training, made from catalogue files alone.
 
-Each pair carries a *constraint*: the facts a passage must have to answer the query (`{"m:sad", "g:rock"}`). In a batch, every other
-passage that meets a query's constraint is no negative for it, so "sad songs" does not push sad songs away.
+Each pair carries a *constraint*: the facts a passage must have to answer the query (`{"m:sad", "g:rock"}`). In a batch, every
+other passage that meets a query's constraint is no negative for it, so "sad songs" does not push sad songs away.
 """
 
 from __future__ import annotations

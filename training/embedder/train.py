@@ -129,7 +129,8 @@ def train(
         (out / "model" / "run.json").write_text(json.dumps({**asdict(run), "steps": step}, indent=1) + "\n")
         torch.save({"optimizer": optimizer.state_dict(), "spent": spent, "step": step}, state_file)
         mean = sum(losses) / max(len(losses), 1)
-        print(f"{spent:6.1f} min  step {step:6d}  loss {mean:.3f}  own passage nearest of 1000 {probe(model, held_out):.1%}", flush=True)
+        nearest = probe(model, held_out)
+        print(f"{spent:6.1f} min  step {step:6d}  loss {mean:.3f}  own passage nearest of 1000 {nearest:.1%}", flush=True)
         losses.clear()
 
     columns = (TextColumn("embedder"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())

@@ -8,8 +8,8 @@ Decoder:  hidden, attention_mask, and for each row a whole prefix to verify or s
           labels [rows, target] int64  the token that follows each prefix position
           → argmax [rows, target] int64 and its log-probability `best` float32, and `logprob` float32 of the labels
 
-There is no KV cache to carry: aggressive decoding (arXiv 2106.04970, 2205.10350) needs the whole prefix in one or two passes, and
-the argmax and the log-softmax happen inside the graph, so that next to nothing is copied out.
+There is no KV cache to carry: aggressive decoding (arXiv 2106.04970, 2205.10350) needs the whole prefix in one or two passes,
+and the argmax and the log-softmax happen inside the graph, so that next to nothing is copied out.
 
 See `training/quantise.py` for what int8 means here.
 """

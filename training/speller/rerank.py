@@ -2,9 +2,9 @@
 
     searchbar train reranker --catalogue app/data/demo.csv --catalogue charts.tsv
 
-Queries are drawn from the catalogues and from text that is in none, some misspelt by `training/noise.py`; a fifth of the names is kept
-out of the lexicon, so that the network learns what an unknown name looks like. The target is the right reading where it is among
-the candidates, and the query itself where it is not: what cannot be corrected is left alone.
+Queries are drawn from the catalogues and from text that is in none, some misspelt by `training/noise.py`; a fifth of the names
+is kept out of the lexicon, so that the network learns what an unknown name looks like. The target is the right reading where
+it is among the candidates, and the query itself where it is not: what cannot be corrected is left alone.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def fit(catalogues: list[Path], others: Path | None, repository: Path, out: Path
             for lo in np.arange(0, 1, 0.1)
             if (b := (confidence > lo) & (confidence <= lo + 0.1)).any()
         ) / len(test)
-    print(f"{len(train)} queries fitted, {len(test)} held out: right {right.mean():.1%}, calibration error {error:.3f}, T {temperature:.2f}")
+    figures = f"right {right.mean():.1%}, calibration error {error:.3f}, T {temperature:.2f}"
+    print(f"{len(train)} queries fitted, {len(test)} held out: {figures}")
     weights = [(net[0].weight.T, net[0].bias), (net[2].weight.T, net[2].bias)]
     layers = [[np.round(w.detach().numpy(), 5).tolist(), np.round(b.detach().numpy(), 5).tolist()] for w, b in weights]
     out.write_text(json.dumps({"features": FEATURES, "layers": layers, "temperature": temperature}) + "\n")

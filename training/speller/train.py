@@ -110,7 +110,9 @@ def exact(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, pairs: lis
     for start in range(0, len(pairs), 64):
         typed, meant = zip(*pairs[start : start + 64], strict=True)
         batch = tokenizer(list(typed), padding=True, return_tensors="pt").to(model.device)
-        ids = model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_beams=1, max_new_tokens=48)
+        ids = model.generate(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_beams=1, max_new_tokens=48
+        )
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         right += sum(text.strip() == m for text, m in zip(texts, meant, strict=True))
     model.train()

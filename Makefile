@@ -1,0 +1,96 @@
+# `make` or `make help` lists the targets.
+
+PYTHON ?= python3.11
+HOST ?= 127.0.0.1
+PORT ?= 8080
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+TRAIN_VENV := .venv-train
+TRAIN := $(TRAIN_VENV)/.train
+TORCH ?= torch==2.13.0
+PIP_FLAGS := --quiet --disable-pip-version-check --no-input
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(DEV) ## make .venv with all that serving and testing need (PYTHON=python3.11)
+
+.PHONY: serve
+serve: $(RUNTIME) ## serve the search bar (HOST=127.0.0.1 PORT=8080)
+	@exec $(BIN)/searchbar serve --host "$(HOST)" --port "$(PORT)"
+
+.PHONY: test
+test: setup browser ## lint, check types, run every test
+	$(BIN)/ruff check .
+	$(BIN)/mypy app
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup ## ruff and mypy alone
+	$(BIN)/ruff check .
+	$(BIN)/mypy app
+
+.PHONY: evaluate
+evaluate: setup ## measure spelling and retrieval quality and print the tables
+	$(BIN)/searchbar evaluate
+
+.PHONY: train
+train: $(TRAIN) ## make .venv-train with PyTorch and list the training commands
+	@$(TRAIN_VENV)/bin/searchbar train --help
+
+.PHONY: browser
+browser: ## install Chromium where that is possible; without it the browser tests are skipped
+	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
+	    && command -v chromedriver >/dev/null; then :; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	    echo "No Chromium and ChromeDriver, and no root with apt-get to install them: the browser tests will be skipped."; \
+	else \
+	    echo "Installing Chromium and ChromeDriver (once)"; \
+	    install="env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver"; \
+	    $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } \
+	        || echo "Chromium could not be installed: the browser tests will be skipped."; \
+	fi
+
+.PHONY: lock
+lock: $(BIN)/python ## resolve constraints.txt anew (LOCK_FLAGS=--upgrade for newer versions)
+	$(BIN)/pip install $(PIP_FLAGS) uv
+	$(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --extra load pyproject.toml \
+	    -o constraints.txt --no-header --no-annotate $(LOCK_FLAGS)
+
+.PHONY: clean
+clean: ## remove the virtual environments, the caches and the demo index
+	rm -rf $(VENV) $(TRAIN_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis var/demo-index var/.demo-index.*
+	find app training tests triton -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; name a Python 3.10 to 3.12: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Serving installs no development tools; whoever has those has the rest too.
+$(RUNTIME): $(PINS) | $(BIN)/python
+	@echo "Installing the pinned packages into $(VENV) (once)"
+	@$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(PINS) | $(BIN)/python
+	@echo "Installing the pinned packages and the development tools into $(VENV) (once)"
+	@$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $(RUNTIME) $@
+
+# No constraints: they are resolved for serving, and training never shares an environment with it.
+$(TRAIN): pyproject.toml
+	@echo "Installing PyTorch and the training tools into $(TRAIN_VENV) (once)"
+	@test -x $(TRAIN_VENV)/bin/python || $(PYTHON) -m venv $(TRAIN_VENV)
+	@$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) $(TORCH)
+	@$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) -e '.[train]'
+	@touch $@
