@@ -41,8 +41,8 @@ lint: setup ## ruff and mypy alone
 	$(BIN)/mypy app
 
 .PHONY: evaluate
-evaluate: setup ## measure spelling and retrieval quality and print the tables
-	$(BIN)/searchbar evaluate
+evaluate: setup ## measure spelling and retrieval quality and print the tables (DATA=folder of real misspellings)
+	$(BIN)/searchbar evaluate $(if $(DATA),--data "$(DATA)")
 
 .PHONY: train
 train: $(TRAIN) ## make .venv-train with PyTorch and list the training commands

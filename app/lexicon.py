@@ -24,7 +24,10 @@ SHORTLIST = 24  # entries compared letter by letter
 MAX_WORD_DISTANCE = 3
 MIN_NAME_SIMILARITY = 0.6
 # Words of queries about any catalogue.
-COMMON_WORDS = "song songs track tracks music album albums artist artists band podcast podcasts playlist playlists hits best".split()
+COMMON_WORDS = (
+    "song", "songs", "track", "tracks", "music", "album", "albums", "artist", "artists", "band", "podcast", "podcasts",
+    "playlist", "playlists", "hits", "best",
+)  # fmt: skip
 
 
 def ngrams(text: str, sizes: Sequence[int]) -> set[str]:
@@ -85,8 +88,8 @@ class Lexicon:
     """Words and names of a catalogue, immutable; a changed catalogue gets a new one.
 
     Args:
-        items: catalogue rows. Titles, artists and "title artist" pairs are names; their words, and those of genres and moods, are
-            the words.
+        items: catalogue rows. Titles, artists and "title artist" pairs are names; their words, and those of genres and moods,
+            are the words.
     """
 
     def __init__(self, items: Iterable[Item]) -> None:

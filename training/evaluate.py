@@ -1,7 +1,7 @@
 """`make evaluate`: spelling and retrieval quality on stated query sets, beside baselines that see the same queries.
 
-Everything runs in this process on the model repository's own graphs (`training/local.py`), no server, so that the figures are those of
-the weights that ship. Typos come from `training/noise.py` with seeds that training never uses.
+Everything runs in this process on the model repository's own graphs (`training/local.py`), no server, so that the figures are
+those of the weights that ship. Typos come from `training/noise.py` with seeds that training never uses.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def unknown_cases(data: Path, lexicon: Lexicon, count: int) -> list[Case]:
     """Correct queries about things in no catalogue here: playlist titles whose words are at least three letters."""
     with (data / "playlists.tsv").open(encoding="utf-8", newline="") as file:
         names = {fold(r["playlist"]) for r in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
-    usable = sorted(n for n in names if 4 <= len(n) <= 40 and n.isascii() and n.replace(" ", "").isalpha() and not lexicon.is_name(n))
+    plain = (n for n in names if 4 <= len(n) <= 40 and n.isascii() and n.replace(" ", "").isalpha())
+    usable = sorted(n for n in plain if not lexicon.is_name(n))
     return [Case(n, n) for n in random.Random(SEED).sample(usable, min(count, len(usable)))]
 
 
@@ -174,7 +175,11 @@ async def spelling_table(backend: LocalBackend, settings: Settings, data: Path |
         ("rapidfuzz, nearest name", NearestName(demo), NearestName(chart) if chart else None),
         ("ours: greedy generation alone", greedy, greedy if chart else None),
         ("ours: replace", ours(mine, ("replace",)), ours(mine_chart, ("replace",)) if mine_chart else None),
-        ("ours: replace or suggest", ours(mine, ("replace", "suggest")), ours(mine_chart, ("replace", "suggest")) if mine_chart else None),
+        (
+            "ours: replace or suggest",
+            ours(mine, ("replace", "suggest")),
+            ours(mine_chart, ("replace", "suggest")) if mine_chart else None,
+        ),
     ]
     lines = [
         "| | one-edit typos of demo names | clean demo names changed | correct queries about other things changed | "
@@ -256,7 +261,8 @@ async def retrieval_table(backend: LocalBackend, settings: Settings) -> list[str
             "| | " + " | ".join(f"{name}: in first 10" for name in sets) + " | one typo: first | semantic: precision@10 |",
             "|---|" + "---|" * (len(sets) + 2),
         ]
-        for name, find in (("dense alone", dense), ("sparse alone", sparse), ("fused", fused), ("fused and corrected", searched)):
+        ways = (("dense alone", dense), ("sparse alone", sparse), ("fused", fused), ("fused and corrected", searched))
+        for name, find in ways:
             shares, first = [], 0.0
             for label, cases in sets.items():
                 answers = [(case, await find(case.typed)) for case in cases]
@@ -289,10 +295,14 @@ def main(data: Path | None, out: Path, console: Console) -> None:
             "",
             "## Spelling",
             "",
-            "500 seeded one-edit typos and 500 clean queries for titles, artists and pairs of the demo catalogue (the names were in the "
-            "training material, these typos were not); "
-            + ("500 playlist titles that name nothing in it; real misspellings of artists and titles against the lexicon of a chart "
-               "catalogue of 32 000 songs, many of whose right answers are in neither catalogue." if data else "no data directory given: no real pairs."),
+            "500 seeded one-edit typos and 500 clean queries for titles, artists and pairs of the demo catalogue (the names "
+            "were in the training material, these typos were not); "
+            + (
+                "500 playlist titles that name nothing in it; real misspellings of artists and titles against the lexicon of a "
+                "chart catalogue of 32 000 songs, many of whose right answers are in neither catalogue."
+                if data
+                else "no data directory given: no real pairs."
+            ),
             "",
             *spelling,
             "",

@@ -34,7 +34,9 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
         pytest.param("/v1/search", {}, "query", id="no query"),
         pytest.param("/v1/search", {"query": "halo", "colour": "red"}, "colour", id="unknown member"),
         pytest.param("/v1/search", {"query": "halo", "filters": {"kind": ["song"]}}, "filters.kind.0", id="unknown kind"),
-        pytest.param("/v1/search", {"query": "halo", "filters": {"year": {"gte": "x"}}}, "filters.year.gte", id="year is a word"),
+        pytest.param(
+            "/v1/search", {"query": "halo", "filters": {"year": {"gte": "x"}}}, "filters.year.gte", id="year is a word"
+        ),
         pytest.param("/v1/search", {"query": "halo", "filters": {"year": {"lte": 10**4}}}, "filters.year.lte", id="year 10000"),
         pytest.param("/v1/spellcheck", {}, "body", id="neither query nor queries"),
         pytest.param("/v1/spellcheck", {"query": "a", "queries": ["b"]}, "body", id="both query and queries"),

@@ -80,7 +80,7 @@ async def test_cancelled_items_are_dropped() -> None:
     tasks[2].cancel()
     await settle()
     model.go.set()
-    assert await asyncio.gather(tasks[1], tasks[3]) == [2, 6]
+    assert [await tasks[1], await tasks[3]] == [2, 6]
     assert model.batches == [[0], [1, 3]]
 
 

@@ -19,15 +19,15 @@ async def after(delay_s: float, value: object) -> object:
 
 async def test_parts_run_at_the_same_time() -> None:
     """Parts that are in time give their results, are timed and are not named."""
-    meeting = asyncio.Barrier(2) if hasattr(asyncio, "Barrier") else None
+    here, there = asyncio.Event(), asyncio.Event()
 
-    async def meet(value: str) -> str:
-        if meeting:
-            await meeting.wait()  # passes only when both are under way
+    async def meet(value: str, mine: asyncio.Event, other: asyncio.Event) -> str:
+        mine.set()
+        await other.wait()  # passes only when both are under way
         return value
 
     async with FanOut(10.0) as parts:
-        first, second = parts.start("first", meet("a")), parts.start("second", meet("b"))
+        first, second = parts.start("first", meet("a", here, there)), parts.start("second", meet("b", there, here))
         assert (await first, await second) == ("a", "b")
     assert parts.degraded == []
     assert set(parts.timings_ms) == {"first", "second", "total"}
@@ -38,12 +38,13 @@ async def test_late_parts_are_named_and_cancelled() -> None:
     """A part that is not there after its share of the deadline is None, named as late, and cancelled."""
     cancelled = asyncio.Event()
 
-    async def slow() -> None:
+    async def slow() -> int:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             cancelled.set()
             raise
+        return 1
 
     async with FanOut(1.0) as parts:
         late, quick = parts.start("late", slow(), share=0.2), parts.start("quick", after(0.3, 7))

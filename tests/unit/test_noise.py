@@ -9,7 +9,16 @@ from rapidfuzz.distance import OSA
 
 from training.noise import OPERATORS, WEIGHTS, corrupt
 
-NAMES = ("billie jean michael jackson", "smells like teen spirit", "simon & garfunkel", "ac/dc", "halo", "deadmau5", "r.e.m.", "abba")
+NAMES = (
+    "billie jean michael jackson",
+    "smells like teen spirit",
+    "simon & garfunkel",
+    "ac/dc",
+    "halo",
+    "deadmau5",
+    "r.e.m.",
+    "abba",
+)
 CASES = [(name, seed) for name in NAMES for seed in range(150)]
 WIDEST = 3  # letters that one operator may change: "and" for "&", "ight" for "ite"
 

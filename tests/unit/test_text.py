@@ -57,7 +57,7 @@ def test_fold(typed: str, expected: str) -> None:
 
 @given(ANY_TEXT)
 def test_any_string_has_one_form(text: str) -> None:
-    """Both functions take any string, are idempotent and give text that can be encoded, without control characters or stray spaces."""
+    """Both functions take any string, are idempotent and give text that can be encoded, free of control characters."""
     for function in (normalise, fold):
         found = function(text)
         assert function(found) == found

@@ -10,6 +10,7 @@ import json
 import random
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from app.domain import Item
@@ -77,7 +78,7 @@ class Pairs:
         self.phrases = json.loads((Path(__file__).parent / "phrases.json").read_text(encoding="utf-8"))
         lists = self._playlists(playlists)
         self.groups: list[list[Entry]] = []
-        self.weights: list[list[float]] = []
+        self.cumulative: list[list[float]] = []
         self.shares = shares
         for path in catalogues:
             group = []
@@ -86,7 +87,7 @@ class Pairs:
                     names = tuple(lists.get((fold(item.title), fold(item.artist)), ()))
                     group.append(Entry(item, passage_text(item), facts_of(item, names)))
             self.groups.append(group)
-            self.weights.append([1.0 + e.item.popularity / 33 for e in group])
+            self.cumulative.append(list(accumulate(1.0 + e.item.popularity / 33 for e in group)))
 
     @staticmethod
     def _playlists(path: Path | None) -> dict[tuple[str, str], list[str]]:
@@ -100,7 +101,7 @@ class Pairs:
     def draw(self) -> Pair:
         rng = self.rng
         g = rng.choices(range(len(self.groups)), self.shares)[0]
-        entry = rng.choices(self.groups[g], self.weights[g])[0]
+        entry = rng.choices(self.groups[g], cum_weights=self.cumulative[g])[0]
         described = self._describe(entry) if rng.random() < 0.45 else None
         query, constraint = described or self._name(entry)
         return Pair(query, entry.passage, constraint, entry.facts)

@@ -1,0 +1,94 @@
+"""The border to Triton: the wire layout of tensors, and the table from gRPC's statuses to the service's errors."""
+
+from __future__ import annotations
+
+import socket
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
+
+from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError
+from app.inference import text_tensor
+from app.triton_client import TritonClient, pack_text, translate, unpack
+
+Code = grpc.StatusCode
+TEXTS = [["halo", "beyoncé"], ["", "😀 \x00"]]
+
+
+def test_text_packs_as_tritons_own_client_packs_it() -> None:
+    """The BYTES layout is byte for byte that of tritonclient, empty and multi-byte texts included."""
+    tensor = text_tensor(TEXTS)
+    packed = pack_text(tensor)
+    assert packed == serialize_byte_tensor(tensor).item()
+    assert deserialize_bytes_tensor(packed).tolist() == [text.encode() for row in TEXTS for text in row]
+
+
+def test_text_survives_the_wire() -> None:
+    """Unpacking what was packed gives the same bytes in the same shape."""
+    tensor = text_tensor(TEXTS)
+    back = unpack("BYTES", tensor.shape, pack_text(tensor))
+    assert back.dtype == np.object_
+    assert back.shape == (2, 2)
+    assert back.tolist() == tensor.tolist()
+
+
+def test_short_rows_are_filled_with_empty_texts() -> None:
+    """Rows of unequal length become one tensor."""
+    assert text_tensor([["a", "b"], ["c"]]).tolist() == [[b"a", b"b"], [b"c", b""]]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "array"),
+    [
+        pytest.param("FP32", np.array([[0.5, -np.inf]], np.float32), id="float32"),
+        pytest.param("INT32", np.array([[1], [2]], np.int32), id="int32"),
+        pytest.param("INT64", np.zeros((0, 3), np.int64), id="empty"),
+        pytest.param("BOOL", np.array([True, False]), id="bool"),
+    ],
+)
+def test_numbers_survive_the_wire(datatype: str, array: np.ndarray) -> None:  # type: ignore[type-arg]
+    """Numeric tensors keep type, shape and values."""
+    back = unpack(datatype, array.shape, array.tobytes())
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "expected"),
+    [
+        pytest.param(Code.UNAVAILABLE, "failed to connect to all addresses", ModelUnavailable, id="server down"),
+        pytest.param(Code.UNAVAILABLE, "Exceeds maximum queue size", Overloaded, id="queue full"),
+        pytest.param(Code.RESOURCE_EXHAUSTED, "", Overloaded, id="resources exhausted"),
+        pytest.param(Code.UNAVAILABLE, "Request timeout expired", DeadlineExceeded, id="expired in the queue"),
+        pytest.param(Code.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded, id="client deadline"),
+        pytest.param(Code.NOT_FOUND, "Request for unknown model", ModelUnavailable, id="unknown model"),
+        pytest.param(Code.CANCELLED, "", ModelUnavailable, id="server shuts down"),
+        pytest.param(Code.INTERNAL, "Stub process 'speller_generate_0' is not healthy.", ModelUnavailable, id="dead stub"),
+        pytest.param(
+            Code.INVALID_ARGUMENT, "in ensemble 'speller', model 'x' is not ready", ModelUnavailable, id="unready step"
+        ),
+        pytest.param(Code.INTERNAL, "speller_generate: bad allocation", ModelFailed, id="the model's own error"),
+        pytest.param(Code.INVALID_ARGUMENT, "unexpected shape", ModelFailed, id="wrong request"),
+        pytest.param(Code.UNKNOWN, None, ModelFailed, id="no details"),
+    ],
+)
+def test_statuses_become_errors(code: grpc.StatusCode, details: str | None, expected: type[SearchbarError]) -> None:
+    """Each way of failing is one error of the tree, and names the model."""
+    none = grpc.aio.Metadata()
+    found = translate(grpc.aio.AioRpcError(code, none, none, details=details), "speller")
+    assert type(found) is expected
+    assert str(found).startswith("speller: ")
+
+
+async def test_nobody_listening_is_unavailable() -> None:
+    """A real channel to a port where nothing listens says so as ModelUnavailable, and no model is ready there."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound, not listening: refused, and nobody else can take it
+        client = TritonClient(f"127.0.0.1:{held.getsockname()[1]}")
+        with pytest.raises(ModelUnavailable):
+            await client.infer("embedder", {"QUERY": text_tensor([["x"]])}, ["EMBEDDING"], timeout_s=10.0)
+        assert await client.ready("embedder") is False
+        await client.close()
+        await client.close()
