@@ -35,7 +35,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to serve on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to serve on; 0 picks a free one. [default: 8080]")] = None,
     index: Annotated[Path | None, typer.Option(help="Index directory to serve. [default: the demo catalogue's]")] = None,
-    triton: Annotated[str | None, typer.Option(help="host:port of a running Triton's gRPC; unset starts the embedded one.")] = None,
+    triton: Annotated[
+        str | None, typer.Option(help="host:port of a running Triton's gRPC; unset starts the embedded one.")
+    ] = None,
 ) -> None:
     """Serve the search page and the HTTP API.
 
@@ -58,8 +60,12 @@ def serve(
 @cli.command()
 def index(
     file: Annotated[Path, typer.Argument(help="Catalogue: .csv, .tsv, .jsonl or .parquet.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Directory to put the index in; an index there is replaced when the new one is whole.")],
-    triton: Annotated[str | None, typer.Option(help="host:port of a running Triton's gRPC; unset starts the embedded one.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Directory to put the index in; an index there is replaced when the new one is whole.")
+    ],
+    triton: Annotated[
+        str | None, typer.Option(help="host:port of a running Triton's gRPC; unset starts the embedded one.")
+    ] = None,
 ) -> None:
     """Index a catalogue.
 
@@ -125,7 +131,9 @@ def train_speller(
 @train.command("reranker")
 def train_reranker(
     catalogue: Catalogues,
-    others: Annotated[Path | None, typer.Option(help="TSV whose first column holds queries about things in no catalogue.")] = None,
+    others: Annotated[
+        Path | None, typer.Option(help="TSV whose first column holds queries about things in no catalogue.")
+    ] = None,
     count: Annotated[int, typer.Option(help="Queries drawn from each catalogue.")] = 12_000,
 ) -> None:
     """Fit the network that decides between readings, for the speller in the model repository."""

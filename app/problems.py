@@ -46,13 +46,13 @@ async def on_searchbar_error(request: Request, exc: Exception) -> Response:
 async def on_validation_error(request: Request, exc: Exception) -> Response:
     """422 with each wrong field named; the values are not echoed, they may not even be encodable."""
     assert isinstance(exc, RequestValidationError)
-    found = [{"field": _clean(field(error)), "message": _clean(str(error["msg"]))} for error in exc.errors()]
+    found = [{"field": field(error), "message": _clean(str(error["msg"]))} for error in exc.errors()]
     detail = "; ".join(f"{error['field']}: {error['message']}" for error in found)
     return problem(422, "Invalid input", detail, errors=found)
 
 
 def field(error: dict[str, Any]) -> str:
-    """The dotted path of the wrong field, ``body`` where the body itself is wrong. Names are the client's own words."""
+    """The dotted path of the wrong field, ``body`` where the body itself is wrong."""
     source, *path = error["loc"]
     if not path or error["type"] == "json_invalid":  # then `path` is an offset
         return str(source)

@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     triton: str | None = Field(None, description="gRPC address of a running Triton (host:port); unset starts the embedded one")
     model_repository: Path = Field(ROOT / "triton" / "models", description="model repository of the embedded Triton")
     reranker: Path = Field(ROOT / "app" / "data" / "reranker.json", description="weights of the candidate reranker")
-    deadline_s: float = Field(1.0, gt=0, description="time a request has; a search leaves out what is later")
+    deadline_s: float = Field(2.0, gt=0, description="time a request has; a search leaves out what is later")
     model_timeout_s: float = Field(2.0, gt=0, description="time one call to Triton may take")
     max_in_flight: int = Field(
         2, ge=1, description="Triton calls a model may have in flight; requests arriving meanwhile share the next"

@@ -38,8 +38,8 @@ class Ports:
     def free(cls) -> Ports:
         """Three ports that nothing listens on now.
 
-        Below the kernel's ephemeral range: while the server restarts no outgoing connection can take its port, and a client that
-        reconnects to it cannot be given that port as its own end and so connect to itself.
+        Below the kernel's ephemeral range: while the server restarts no outgoing connection can take its port, and a client
+        that reconnects to it cannot be given that port as its own end and so connect to itself.
         """
         low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
         candidates = range(10240, low) if low > 12000 else range(10240, 65536)
@@ -280,7 +280,7 @@ class EmbeddedTriton:
                         self._process = None
                     await asyncio.sleep(wait_s)
                     process, reason = await self._boot(command, health), ""
-                except Exception as exc:  # noqa: BLE001 -- no failure to start, of any kind, may end the supervision
+                except Exception as exc:  # no failure to start, of any kind, may end the supervision
                     reason = f"it did not start: {exc}"
 
     async def _until_broken(self, process: ServerProcess, health: TritonHealth) -> str:
@@ -307,7 +307,7 @@ class EmbeddedTriton:
             await asyncio.sleep(self._watch.canary_every_s)
             try:
                 await health.probe(self._watch.canary_timeout_s)
-            except Exception as exc:  # noqa: BLE001 -- whatever a canary raises is what it died of
+            except Exception as exc:  # whatever a canary raises is what it died of
                 failures += 1
                 self.healthy = False
                 _log.warning("canary failed (%d of %d): %r", failures, self._watch.canary_failures, exc)

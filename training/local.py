@@ -40,6 +40,7 @@ class LocalBackend:
         self._encoder = self._session("speller_encoder")
         self._decoder = self._session("speller_decoder")
         self._tokenizer = Tokenizer.from_file(str(repository / "speller_tokenize" / "1" / "tokenizer.json"))
+        self._tokenizer.encode_special_tokens = True
         self._tokenizer.enable_truncation(64)
         self._embedder: tuple[onnxruntime.InferenceSession, Tokenizer] | None = None
         self.passes: list[int] = []  # decoder passes of each query asked so far
@@ -94,6 +95,7 @@ class LocalBackend:
     def _embed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self._embedder is None:
             tokenizer = Tokenizer.from_file(str(self._repository / "embedder_tokenize" / "1" / "tokenizer.json"))
+            tokenizer.encode_special_tokens = True
             tokenizer.enable_truncation(64)
             tokenizer.enable_padding()
             self._embedder = (self._session("embedder_encoder"), tokenizer)

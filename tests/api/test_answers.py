@@ -68,7 +68,7 @@ class TestUnsure:
 
 
 async def test_embed_answers_unit_vectors(client: httpx.AsyncClient) -> None:
-    """One vector a query in their order, of the stated length and of norm 1; what folds to the same text has the same vector."""
+    """One vector a query in their order, of the stated length and of norm 1; what folds alike has the same vector."""
     answer = await post(client, "/v1/embed", {"queries": ["sad songs", "halo", "HALO"]})
     assert set(answer) == {"model", "dimensions", "embeddings", "timings_ms"}
     assert [len(vector) for vector in answer["embeddings"]] == [answer["dimensions"]] * 3 == [256] * 3

@@ -69,7 +69,7 @@ async def test_search_names_the_model_that_failed(
 
 
 async def test_search_with_nothing_left(client: httpx.AsyncClient, triton: FakeTriton, index: FakeIndex) -> None:
-    """With Triton and the index away there is nothing to show: 503 with `Retry-After`, and well again as soon as they are back."""
+    """With Triton and the index away there is nothing to show: 503 with `Retry-After`, until they are back."""
     triton.stop()
     index.failure = IndexUnavailable("the index is closed")
     answer = await client.post("/v1/search", json=MISTYPED)

@@ -47,7 +47,7 @@ async def test_readyz_names_what_is_not(client: httpx.AsyncClient, triton: FakeT
 
 
 async def test_metrics_have_histograms_and_quantiles(client: httpx.AsyncClient) -> None:
-    """Requests are counted under their route's template and status, stages by name, and quantiles can be read without a query."""
+    """Requests are counted under their route's template and status, stages by name, and quantiles are there to read."""
     await client.post("/v1/search", json={"query": "halp"})
     await client.post("/v1/search", json={"query": ""})
     await client.get("/v1/nothing/secret")

@@ -261,7 +261,7 @@ def test_the_address_keeps_the_query(page: SearchPage) -> None:
     [pytest.param(MISSPELT, True, id="stages-in-sequence"), pytest.param("all at once", False, id="stages-that-overlap")],
 )
 def test_timings_are_drawn(page: SearchPage, query: str, index_after_models: bool) -> None:
-    """The index is drawn behind the slower model only where the total has room for both; the browser's own figures are named."""
+    """The index is drawn behind the slower model only where the total has room for both; the browser's figures are named."""
     page.search(query)
     page.until_titles(*ALL_TITLES)
     stages = page.browser.find_elements(By.CSS_SELECTOR, ".stage")

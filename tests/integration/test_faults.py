@@ -34,7 +34,7 @@ def until(condition, timeout_s: float, what: str) -> float:
 
 
 def test_a_killed_triton_is_named_and_heals_within_ten_seconds(stack: Serving):
-    """During the outage every request is answered at once: 503 for the models, words alone for search; then all is well again."""
+    """In the outage every request is answered: 503 for the models, words alone for search; then all is well again."""
     (triton,) = stack.descendants("bin/tritonserver")[-1:]
     statuses: list[tuple[str, int, tuple[str, ...], float]] = []
     over = threading.Event()
@@ -110,9 +110,8 @@ def test_a_taken_port_is_a_clear_error(demo_index: Path):
 
 def test_an_index_that_is_not_there_is_a_clear_error(tmp_path: Path):
     """The message names the directory and the command that makes an index."""
-    done = subprocess.run(
-        [SEARCHBAR, "serve", "--port", str(free_port()), "--index", str(tmp_path / "none")], capture_output=True, text=True, timeout=60
-    )
+    arguments = ["--port", str(free_port()), "--index", str(tmp_path / "none")]
+    done = subprocess.run([SEARCHBAR, "serve", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "searchbar index" in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr

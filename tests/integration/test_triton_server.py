@@ -199,7 +199,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("launcher_too", [pytest.param(False, id="gateway"), pytest.param(True, id="gateway and launcher")])
 async def test_killed_gateway_leaves_nothing(tmp_path: Path, launcher_too: bool) -> None:
-    """SIGKILL of the gateway takes the server, the stubs and every file along; with the launcher's death too, the next start does."""
+    """SIGKILL of the gateway takes server, stubs and every file along; with the launcher dead too, the next start does."""
     write_model(tmp_path / "models")
     work = tmp_path / "work"
     command = [sys.executable, "-c", GATEWAY, str(tmp_path / "models"), str(work)]

@@ -215,7 +215,6 @@ def test_output_ends_at_its_limit(aggressive: ModuleType) -> None:
     assert logprobs.tolist() == [-15.0, -72.0]
 
 
-@pytest.mark.xfail(strict=True, reason="strip() keeps what follows an EOS inside a row")
 def test_an_end_inside_a_draft_ends_the_output(aggressive: ModuleType) -> None:
     """A draft with a token after EOS (a query that holds the tokeniser's `</s>`) must not carry the output past EOS."""
     rng = np.random.default_rng(9)

@@ -30,6 +30,7 @@ ANY_TEXT = st.text(st.characters(), max_size=40) | st.text(
         pytest.param("ha\ud800lo", "ha\ufffdlo", id="lone surrogate"),
         pytest.param("\ud83d\ude00", "😀", id="surrogate pair"),
         pytest.param("AC/DC blink-182 deadmau5", "ac/dc blink-182 deadmau5", id="digits and signs stay"),
+        pytest.param("ŉ ǰ", "'n ǰ", id="case folding takes letters apart"),
         pytest.param(" " * 256, "", id="spaces alone"),
     ],
 )

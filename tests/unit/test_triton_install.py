@@ -76,13 +76,18 @@ def test_missing_libpython_names_the_cure(tmp_path: Path) -> None:
 
 
 def test_backend_directory_holds_links_to_the_backend_and_the_stub(tmp_path: Path) -> None:
-    """Everything in it is a link: a copied stub would not find the libraries that lie beside the wheel."""
+    """The stub is a link, for a copy would not find the wheel's libraries; the library is a copy, for Triton wants it inside."""
     package = make_wheel(tmp_path / "site", (*LAYOUT, STUB.format(THIS_PYTHON)))
     install = find_install(package=package, system="linux", machine="x86_64")
-    install.link_backends(tmp_path / "backends")
-    links = {path.name: path for path in (tmp_path / "backends" / "python").iterdir()}
-    assert set(links) == {"libtriton_python.so", "triton_python_backend_stub"}
-    assert all(path.is_symlink() and path.exists() for path in links.values())
+    more = tmp_path / "more"
+    (more / "onnxruntime").mkdir(parents=True)
+    (more / "onnxruntime" / "model.py").touch()
+    install.link_backends(tmp_path / "backends", more)
+    found = {path.name: path for path in (tmp_path / "backends" / "python").iterdir()}
+    assert set(found) == {"libtriton_python.so", "triton_python_backend_stub"}
+    assert found["triton_python_backend_stub"].is_symlink()
+    assert not found["libtriton_python.so"].is_symlink()
+    assert (tmp_path / "backends" / "onnxruntime" / "model.py").exists()
 
 
 def test_environment_puts_this_interpreter_first_and_the_checkout_out() -> None:

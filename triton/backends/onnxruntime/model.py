@@ -1,8 +1,8 @@
 """Triton backend `onnxruntime` for servers that lack NVIDIA's C++ one, such as the server in the nvidia-pytriton wheel.
 
-A python-based backend: a model whose configuration says `backend: "onnxruntime"` and holds `1/model.onnx` is served by ONNX Runtime
-in a stub process. The configuration is the one that NVIDIA's own backend reads, `intra_op_thread_count` included, so that a
-repository moves between the two without a change.
+A python-based backend: a model whose configuration says `backend: "onnxruntime"` and holds `1/model.onnx` is served by
+ONNX Runtime in a stub process. The configuration is the one that NVIDIA's own backend reads, `intra_op_thread_count`
+included, so that a repository moves between the two without a change.
 """
 
 import json
@@ -18,7 +18,8 @@ class TritonPythonModel:
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
-        path = os.path.join(args["model_repository"], args["model_version"], config.get("default_model_filename") or "model.onnx")
+        file = config.get("default_model_filename") or "model.onnx"
+        path = os.path.join(args["model_repository"], args["model_version"], file)
         parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 1))

@@ -13,6 +13,7 @@ class TritonPythonModel:
     def initialize(self, args):
         path = os.path.join(args["model_repository"], args["model_version"], "tokenizer.json")
         self.tokenizer = Tokenizer.from_file(path)
+        self.tokenizer.encode_special_tokens = True  # a typed "[SEP]" is text
         self.tokenizer.enable_truncation(BUCKETS[-1])
         self.tokenizer.no_padding()
 

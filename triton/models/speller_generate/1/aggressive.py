@@ -1,14 +1,14 @@
 """Aggressive greedy decoding with many drafts, free of Triton so that it can be tested alone.
 
-Spelling correction copies most of its input, so the input is a good guess of the output. One decoder pass verifies a whole draft:
-the argmax after every prefix position at once. As long as argmax and draft agree the draft *is* the greedy output; at the first
-disagreement the argmax is kept and the rest of the draft re-aligned (input-guided aggressive decoding, arXiv 2106.04970;
-lossless speculation, arXiv 2205.10350).
+Spelling correction copies most of its input, so the input is a good guess of the output. One decoder pass verifies a whole
+draft: the argmax after every prefix position at once. As long as argmax and draft agree the draft *is* the greedy output; at
+the first disagreement the argmax is kept and the rest of the draft re-aligned (input-guided aggressive decoding, arXiv
+2106.04970; lossless speculation, arXiv 2205.10350).
 
 Two things go further here. Candidate readings from the catalogue travel with the query; each is a draft too, so that a
-correction the lexicon thought of is confirmed in the first pass. And where a draft breaks, all plausible re-alignments of its tail
-are verified side by side in one pass. The output is token for token that of plain greedy decoding: every accepted token is the
-argmax after the accepted prefix.
+correction the lexicon thought of is confirmed in the first pass. And where a draft breaks, all plausible re-alignments of its
+tail are verified side by side in one pass. The output is token for token that of plain greedy decoding: every accepted token
+is the argmax after the accepted prefix.
 """
 
 from dataclasses import dataclass, field
@@ -45,8 +45,8 @@ def decode(sources, candidates, verify):
     Args:
         sources: [batch, tokens] int32, each row a query ending in EOS, then padding.
         candidates: [batch, n, tokens] int32, likewise; an all-padding row stands for no candidate.
-        verify: callable (rows [r], prefix [r, t], labels [r, t], all int64) → (argmax [r, t], its log-probability [r, t], the labels'
-            log-probability [r, t]): one decoder pass.
+        verify: callable (rows [r], prefix [r, t], labels [r, t], all int64) → (argmax [r, t], its log-probability [r, t], the
+            labels' log-probability [r, t]): one decoder pass.
 
     Returns:
         outputs: list of token lists; logprobs [batch] float32; candidate_logprobs [batch, n] float32 (-inf for no candidate);
@@ -55,7 +55,7 @@ def decode(sources, candidates, verify):
     batch, count = candidates.shape[:2]
     states, owners = [], []
     for b in range(batch):
-        source = strip(sources[b])
+        source = strip(sources[b]) or [EOS]
         given = [(n, strip(candidates[b, n])) for n in range(count)]
         given = [(n, tokens) for n, tokens in given if tokens]
         states.append(Row(b, [source] + [tokens for _, tokens in given], min(len(source) + SLACK, MAX_TOKENS)))
@@ -80,8 +80,9 @@ def decode(sources, candidates, verify):
 
 
 def strip(ids):
-    """A padded row as a list up to and including its EOS; empty for padding alone."""
-    return [int(i) for i in ids if i != PAD]
+    """A padded row as a list up to and including its first EOS; empty for padding alone."""
+    tokens = [int(i) for i in ids if i != PAD]
+    return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
 
 
 def tails(state):
