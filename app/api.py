@@ -32,6 +32,15 @@ EMBEDDINGS = orjson.OPT_SERIALIZE_NUMPY
 router = APIRouter()
 
 
+class Assets(StaticFiles):
+    """The page's files, revalidated at each use: modules of two versions must not meet in one browser."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def gateway(request: Request) -> Gateway:
     found: Gateway = request.app.state.gateway
     return found
@@ -193,7 +202,7 @@ def create_app(gateway: Gateway, *, max_body_bytes: int = 64 * 1024) -> FastAPI:
         responses=PROBLEMS,
     )
     app.include_router(router)
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/page", Assets(directory=PAGE), name="page")
     app.add_exception_handler(SearchbarError, on_searchbar_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)

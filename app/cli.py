@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -190,6 +191,7 @@ def configure_logging(level: str) -> None:
 
 def main() -> None:
     """Entry point: errors raised on purpose are printed as one message, without a traceback."""
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # starting Triton forks; gRPC would warn and needs no fork here
     try:
         cli()
     except SearchbarError as exc:

@@ -76,7 +76,7 @@ def test_missing_libpython_names_the_cure(tmp_path: Path) -> None:
 
 
 def test_backend_directory_holds_links_to_the_backend_and_the_stub(tmp_path: Path) -> None:
-    """The stub is a link, for a copy would not find the wheel's libraries; the library is a copy, for Triton wants it inside."""
+    """The stub is a link, for a copy would not find the wheel's libraries; the library is a copy: Triton wants it inside."""
     package = make_wheel(tmp_path / "site", (*LAYOUT, STUB.format(THIS_PYTHON)))
     install = find_install(package=package, system="linux", machine="x86_64")
     more = tmp_path / "more"
