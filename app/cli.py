@@ -170,7 +170,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = ROOT / "training" / "RESULTS.md",
 ) -> None:
     """Measure spelling and retrieval quality and print the tables."""
-    from training.evaluate import main as run
+    from training.evaluation.report import main as run
 
     configure_logging("warning")
     run(data, out, console)
