@@ -60,7 +60,7 @@ class SearchService:
     ) -> tuple[Correction | None, list[Hit] | None]:
         """What the speller makes of `typed`, and the hits for its reading where that is another one."""
         correction = await parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
-        if correction is None or not correction.changed:
+        if correction is None or fold(correction.corrected) == fold(typed):
             return correction, None
         return correction, await self._retrieve(parts, correction.corrected, limit, filters)
 
@@ -79,7 +79,7 @@ def merge(as_typed: Sequence[Hit], as_corrected: Sequence[Hit], correction: Corr
     """
     if not as_corrected:
         return distinct(as_typed)
-    replaced = correction is not None and correction.action == "replace"
+    replaced = correction is not None and correction.action != "suggest"  # mended spaces need no telling
     weights = (SECOND_READING, 1.0) if replaced else (1.0, SECOND_READING)
     scores: dict[str, float] = {}
     hits: dict[str, Hit] = {}

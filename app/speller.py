@@ -88,14 +88,15 @@ class Speller:
         """The correction that scored `readings` (the query first) add up to."""
         probabilities = self._reranker.probabilities(features(typed, readings, lexicon))
         order = [int(i) for i in np.argsort(-probabilities, kind="stable")]
-        best, confidence = readings[order[0]].text, float(probabilities[order[0]])
-        changed = not same_reading(best, typed) and confidence >= self._policy.suggest
+        sure = probabilities[order[0]] >= self._policy.suggest
+        chosen = order[0] if sure else 0
+        best, confidence = readings[chosen].text, float(probabilities[chosen])
+        corrected = shown if best == typed else best
+        changed = not same_reading(corrected, typed)  # a space mended is the best reading, but nothing to tell a listener
         action: Action = "none" if not changed else "replace" if confidence >= self._policy.replace else "suggest"
-        corrected = best if changed else shown
-        others = [(readings[i].text, float(probabilities[i])) for i in order if readings[i].text not in (corrected, typed)]
+        others = [(readings[i].text, float(probabilities[i])) for i in order if readings[i].text not in (best, typed)]
         alternatives = tuple(Alternative(t, round(p, 4)) for t, p in others[:MAX_ALTERNATIVES] if p >= MIN_ALTERNATIVE)
-        stays = float(probabilities[0]) if not changed else confidence
-        return Correction(shown, corrected, changed, round(stays, 4), action, alternatives)
+        return Correction(shown, corrected, changed, round(confidence, 4), action, alternatives)
 
     async def score(self, questions: list[Question]) -> list[list[Scored]]:
         """Log-probabilities of each query, its candidates and the model's own greedy reading, in one Triton call."""

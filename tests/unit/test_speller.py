@@ -47,19 +47,27 @@ def speller(triton: FakeTriton, policy: Policy = DEFAULT) -> Speller:
         pytest.param("smels like teen sprit", "smells like teen spirit", Policy(1.0, 1.0), "none", id="not even to suggest"),
         pytest.param("new single", "new singel", Policy(0.75, 0.4), "replace", id="a reading the lexicon does not know"),
         pytest.param("new single", "new single", Policy(0.75, 0.4), "none", id="right as it is"),
-        pytest.param("bey once", "beyonce", Policy(0.0, 0.0), "none", id="spacing alone"),
         pytest.param("halo", "hello", Policy(0.0, 0.0), "none", id="a name is protected"),
         pytest.param("Blink-182", "blink 182", Policy(0.0, 0.0), "none", id="an artist with digits is protected"),
         pytest.param(" \x00 ", "x", Policy(0.0, 0.0), "none", id="nothing typed"),
     ],
 )
 async def test_what_a_search_bar_should_do(query: str, meant: str, policy: Policy, action: str) -> None:
-    """The policy turns a confidence into an action; `none` exactly when unchanged, and then the query stays as it was typed."""
+    """The policy turns a confidence into an action; `none` exactly when unchanged, and the query stays then."""
     found = await speller(FakeTriton({query.lower(): meant}), policy).correct(query)
     assert found.action == action
     assert found.changed is (action != "none")
     assert found.corrected == (meant if found.changed else found.query)
     assert 0.0 <= found.confidence <= 1.0
+
+
+async def test_mended_spaces_are_the_best_reading_but_no_change() -> None:
+    """A space put right is corrected without telling the listener; below the threshold the query stays."""
+    triton = FakeTriton({"bey once": "beyonce"})
+    sure = await speller(triton, Policy(0.0, 0.0)).correct("bey once")
+    assert (sure.corrected, sure.changed, sure.action) == ("beyonce", False, "none")
+    unsure = await speller(triton, Policy(1.0, 1.0)).correct("bey once")
+    assert (unsure.corrected, unsure.changed, unsure.action) == ("bey once", False, "none")
 
 
 async def test_alternatives_are_other_readings() -> None:

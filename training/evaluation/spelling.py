@@ -72,11 +72,11 @@ class Bench:
         return next(r.text for r in readings if r.greedy)
 
     def ours(self, *wanted: str) -> Corrector:
-        """Ours, acting on corrections whose action is one of `wanted`."""
+        """Ours, acting on corrections whose action is one of `wanted` and on mended spaces, which need no action."""
 
         async def correct(query: str) -> str:
             found = await self.speller.correct(query)
-            return fold(found.corrected) if found.action in wanted else query
+            return fold(found.corrected) if found.action in wanted or not found.changed else query
 
         return correct
 
