@@ -26,7 +26,7 @@ OUTPUTS = ("TEXT", "LOGPROB", "QUERY_LOGPROB", "CANDIDATE_LOGPROBS")
 class Policy:
     """From which confidence a reading replaces the query, and from which it is offered.
 
-    Chosen on held-out typos by the cost of a wrong replacement against a missed one (training/RESULTS.md).
+    The defaults in `settings.py` were set by hand; training/RESULTS.md shows what they do.
     """
 
     replace: float

@@ -1,8 +1,8 @@
 """The noise model: how people mistype names.
 
 `corrupt(text, rng)` is pure in its arguments: the same text and the same generator state give the same typo. Operators
-follow the error classes of Damerau (1964) and the phonetic and keyboard classes that query logs show; their weights are
-fitted to real misspellings by `python -m training.noise fit FILE` (the table is in training/LOG.md).
+follow the error classes of Damerau (1964) and the phonetic and keyboard classes that query logs show. Their weights were set by
+hand; fitting them to real misspellings is open work.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def swap_and(text: str, rng: random.Random) -> str:
     return substitute_neighbour(text, rng)
 
 
-# Share of each operator among single edits, from `python -m training.noise fit` (real misspellings of names).
+# Share of each operator among single edits, set by hand.
 WEIGHTS: dict[Callable[[str, random.Random], str], float] = {
     omit: 0.20,
     insert: 0.10,
@@ -179,8 +179,8 @@ def corrupt(text: str, rng: random.Random, edits: int | None = None) -> str:
     Args:
         text: folded text (see `app.text.fold`).
         rng: the only source of randomness.
-        edits: how many operators to apply; the Damerau distance of the result can be larger (a phonetic swap) but is never 0
-            unless the text holds no letter.
+        edits: how many operators to apply; the Damerau distance of the result can be larger (a phonetic swap), and is 0 only
+            where no operator applies: no letters, or now and then a single one.
     """
     wanted = edits if edits is not None else rng.choices(EDITS, EDIT_SHARES)[0]
     if len(text) < 4:
