@@ -47,7 +47,8 @@ def test_both_engines_of_a_model_have_the_same_tensors(model: str) -> None:
 def test_an_ensemble_is_wired_from_end_to_end(name: str) -> None:
     """Its steps exist, and every mapped tensor is one of the step's."""
     for step in parse(REPOSITORY / name / "config.pbtxt").ensemble_scheduling.step:
-        (path,) = [*REPOSITORY.glob(f"{step.model_name}/config.pbtxt"), *REPOSITORY.glob(f"{step.model_name}/configs/cpu.pbtxt")]
+        folder = REPOSITORY / step.model_name
+        (path,) = [*folder.glob("config.pbtxt"), *folder.glob("configs/cpu.pbtxt")]
         names = {tensor for tensor, *_ in tensors(parse(path))}
         assert set(step.input_map) | set(step.output_map) <= names
 
