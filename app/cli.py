@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app import __version__
-from app.errors import SearchbarError
+from app.errors import SearchbarError, SetupError
 from app.settings import ROOT, Settings
 
 DEMO = ROOT / "app" / "data" / "demo.csv"
@@ -60,7 +62,7 @@ def serve(
 
 @cli.command()
 def index(
-    file: Annotated[Path, typer.Argument(help="Catalogue: .csv, .tsv, .jsonl or .parquet.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Catalogue: .csv, .tsv, .jsonl or .parquet.", exists=True, dir_okay=False)],
     out: Annotated[
         Path, typer.Option(help="Directory to put the index in; an index there is replaced when the new one is whole.")
     ],
@@ -120,9 +122,10 @@ def train_speller(
     install: Annotated[bool, typer.Option(help="Export to int8 ONNX and install into the model repository.")] = False,
 ) -> None:
     """Train the spelling model."""
-    from training.speller.export import install as export
-    from training.speller.train import SpellerRun
-    from training.speller.train import train as run
+    with extra("train"):
+        from training.speller.export import install as export
+        from training.speller.train import SpellerRun
+        from training.speller.train import train as run
 
     run(catalogue, share or [1.0] * len(catalogue), out, SpellerRun(minutes=minutes), init)
     if install:
@@ -138,7 +141,8 @@ def train_reranker(
     count: Annotated[int, typer.Option(help="Queries drawn from each catalogue.")] = 12_000,
 ) -> None:
     """Fit the network that decides between readings, for the speller in the model repository."""
-    from training.speller.rerank import fit
+    with extra("train"):
+        from training.speller.rerank import fit
 
     settings = Settings()
     fit(catalogue, others, settings.model_repository, settings.reranker, count)
@@ -155,9 +159,10 @@ def train_embedder(
     install: Annotated[bool, typer.Option(help="Export to int8 ONNX and install into the model repository.")] = False,
 ) -> None:
     """Train the query embedder."""
-    from training.embedder.export import install as export
-    from training.embedder.train import EmbedderRun
-    from training.embedder.train import train as run
+    with extra("train"):
+        from training.embedder.export import install as export
+        from training.embedder.train import EmbedderRun
+        from training.embedder.train import train as run
 
     run(catalogue, share or [1.0] * len(catalogue), playlists, out, EmbedderRun(minutes=minutes), init)
     if install:
@@ -170,7 +175,8 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = ROOT / "training" / "RESULTS.md",
 ) -> None:
     """Measure spelling and retrieval quality and print the tables."""
-    from training.evaluation.report import main as run
+    with extra("dev"):
+        from training.evaluation.report import main as run
 
     configure_logging("warning")
     run(data, out, console)
@@ -180,6 +186,16 @@ def evaluate(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports that need an extra of the package: what is missing is said with its cure."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        cure = "`make train` sets up .venv-train" if name == "train" else "`make setup` installs it"
+        raise SetupError(f"{exc.name} is not installed: this command needs the `{name}` extra ({cure})") from exc
 
 
 def configure_logging(level: str) -> None:
