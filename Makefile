@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+LOAD := $(VENV)/.load
 TRAIN_VENV := .venv-train
 TRAIN := $(TRAIN_VENV)/.train
 TORCH ?= torch==2.13.0
@@ -43,6 +44,10 @@ lint: setup ## ruff and mypy alone
 .PHONY: evaluate
 evaluate: setup ## measure spelling and retrieval quality and print the tables (DATA=folder of real misspellings)
 	$(BIN)/searchbar evaluate $(if $(DATA),--data "$(DATA)")
+
+.PHONY: load
+load: $(LOAD) ## load a running Searchbar with Locust and open its web page (HOST, PORT)
+	$(BIN)/locust -f loadtest/locustfile.py --host "http://$(HOST):$(PORT)"
 
 .PHONY: train
 train: $(TRAIN) ## make .venv-train with PyTorch and list the training commands
@@ -85,6 +90,10 @@ $(RUNTIME): $(PINS) | $(BIN)/python
 $(DEV): $(PINS) | $(BIN)/python
 	@echo "Installing the pinned packages and the development tools into $(VENV) (once)"
 	@$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $(RUNTIME) $@
+
+$(LOAD): $(PINS) | $(BIN)/python
+	@$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[load]'
 	@touch $(RUNTIME) $@
 
 # No constraints: they are resolved for serving, and training never shares an environment with it.

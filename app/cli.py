@@ -154,6 +154,7 @@ def train_embedder(
     out: Annotated[Path, typer.Option(help="Directory for the checkpoint; an unfinished run there is resumed.")],
     playlists: Annotated[Path | None, typer.Option(help="TSV of playlist, artist, title: semantic queries.")] = None,
     minutes: Annotated[float, typer.Option(help="Length of the run; the schedule follows the clock.")] = 30.0,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
     init: Annotated[Path | None, typer.Option(help="Saved sentence-transformers directory to continue from.")] = None,
     share: Annotated[list[float] | None, typer.Option(help="Share of pairs drawn from each catalogue.")] = None,
     install: Annotated[bool, typer.Option(help="Export to int8 ONNX and install into the model repository.")] = False,
@@ -164,7 +165,7 @@ def train_embedder(
         from training.embedder.train import EmbedderRun
         from training.embedder.train import train as run
 
-    run(catalogue, share or [1.0] * len(catalogue), playlists, out, EmbedderRun(minutes=minutes), init)
+    run(catalogue, share or [1.0] * len(catalogue), playlists, out, EmbedderRun(minutes=minutes, lr=lr), init)
     if install:
         export(out / "model", Settings().model_repository, out / "onnx")
 

@@ -13,7 +13,7 @@ out=training/output
 "$bin/searchbar" train embedder --minutes 28 --out "$out/embedder" --install --playlists "$DATA/playlists.tsv" \
     --catalogue app/data/demo.csv --share 0.40 --catalogue "$DATA/charts.tsv" --share 0.28 \
     --catalogue "$DATA/catalogue.tsv" --share 0.26 --catalogue "$DATA/podcasts.tsv" --share 0.06
-"$bin/searchbar" train embedder --minutes 11 --init "$out/embedder/model" --out "$out/embedder-continued" --install \
+"$bin/searchbar" train embedder --minutes 11 --lr 5e-4 --init "$out/embedder/model" --out "$out/embedder-continued" --install \
     --playlists "$DATA/playlists.tsv" --catalogue app/data/demo.csv --share 0.50 --catalogue "$DATA/charts.tsv" --share 0.22 \
     --catalogue "$DATA/catalogue.tsv" --share 0.22 --catalogue "$DATA/podcasts.tsv" --share 0.06
 "$bin/searchbar" train reranker --catalogue app/data/demo.csv --catalogue "$DATA/charts.tsv" --others "$DATA/playlists.tsv"
