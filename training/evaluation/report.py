@@ -17,6 +17,16 @@ from training.evaluation.retrieval import retrieval_table
 from training.evaluation.spelling import spelling_table
 from training.local import LocalBackend
 
+CAVEAT_SPELLING = (
+    "Clean demo names stay by construction: a query that is exactly a catalogue name is protected. The way mended "
+    "spaces are reported was changed after reading the misses of these 500 typos (96.6 % before)."
+)
+CAVEAT_RETRIEVAL = (
+    "Read the semantic column as optimistic: some of these queries had been seen when the phrases of "
+    "`training/embedder/phrases.json` were written, a few share words with them, and the shipped embedder was "
+    "chosen over its predecessor by this table."
+)
+
 
 def main(data: Path | None, out: Path, console: Console) -> None:
     """Print both tables and write them to `out`."""
@@ -46,12 +56,16 @@ def main(data: Path | None, out: Path, console: Console) -> None:
             "",
             *spelling,
             "",
+            CAVEAT_SPELLING,
+            "",
             "## Retrieval",
             "",
             "The demo catalogue; the same typos and clean queries, 300 two-edit typos, and the 50 semantic queries of "
             "`tests/semantic_queries.jsonl`.",
             "",
             *retrieval,
+            "",
+            CAVEAT_RETRIEVAL,
             "",
         ]
     )  # fmt: skip
