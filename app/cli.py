@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app import __version__
-from app.errors import SearchbarError, SetupError
+from app.errors import IndexUnavailable, SearchbarError, SetupError
 from app.settings import ROOT, Settings
 
 DEMO = ROOT / "app" / "data" / "demo.csv"
@@ -54,8 +54,8 @@ def serve(
     given = {"host": host, "port": port, "index": index, "triton": triton}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     configure_logging(settings.log_level)
-    if settings.index == Settings.model_fields["index"].default and not settings.index.exists():
-        console.print(f"Building the demo index in {settings.index} (once)")
+    if settings.index == Settings.model_fields["index"].default and not demo_is_current(settings):
+        console.print(f"Building the demo index in {settings.index} (once for these weights)")
         run_index(DEMO, settings.index, settings)
     uvloop.run(serve_until_stopped(settings, console))
 
@@ -81,10 +81,22 @@ def index(
     run_index(file, out, settings)
 
 
+def demo_is_current(settings: Settings) -> bool:
+    """Whether the demo index is there and was built with the weights that will be served."""
+    from app.index.manifest import Manifest
+    from app.stack import check_weights
+
+    try:
+        check_weights(settings, Manifest.read(settings.index))
+    except (IndexUnavailable, SetupError):
+        return False
+    return True
+
+
 def run_index(file: Path, out: Path, settings: Settings) -> None:
     """Build the index of `file` at `out` with a progress bar and report what was left out."""
     from app.index.build import BuildReport, build_index
-    from app.stack import embed_passages, inference
+    from app.stack import embed_passages, fingerprint, inference
 
     columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
@@ -99,7 +111,7 @@ def run_index(file: Path, out: Path, settings: Settings) -> None:
                     out,
                     lambda passages: embed_passages(client, passages),
                     dimensions,
-                    "searchbar-embedder",
+                    fingerprint(settings),
                     lambda done, total: progress.update(task, completed=done, total=total),
                 )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from app.domain import Correction, Vector
 from app.embedder import MODEL as EMBEDDER
@@ -22,6 +23,8 @@ from app.speller import Policy, Speller
 from app.telemetry import Telemetry
 
 CANARY = "smels like teen sprit"
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -55,13 +58,13 @@ class Gateway:
         """Corrections of several queries and the time they took; DeadlineExceeded when that is too long."""
         started = time.perf_counter()
         found = await within(asyncio.gather(*(self.speller.correct(q) for q in queries)), self.deadline_s)
-        return list(found), stopwatch("speller", started)
+        return found, stopwatch("speller", started)
 
     async def embed(self, texts: Sequence[str]) -> tuple[list[Vector], dict[str, float]]:
         """Embeddings of several texts and the time they took; DeadlineExceeded when that is too long."""
         started = time.perf_counter()
         found = await within(asyncio.gather(*(self.embedder.embed(t) for t in texts)), self.deadline_s)
-        return list(found), stopwatch("embedder", started)
+        return found, stopwatch("embedder", started)
 
     async def checks(self) -> dict[str, bool]:
         """Readiness of each part, by what it says of itself *and* by a canary.
@@ -69,33 +72,29 @@ class Gateway:
         Triton's own health endpoint answers 200 with a dead python stub (triton-inference-server/server issues 7230, 8604).
         """
         parts = {
-            SPELLER: self._canary(SPELLER, self.speller.correct(CANARY)),
-            EMBEDDER: self._canary(EMBEDDER, self.embedder.embed(CANARY)),
+            SPELLER: self._canary(SPELLER, self.speller.correct),
+            EMBEDDER: self._canary(EMBEDDER, self.embedder.embed),
             "index": answers(self.index.count()),
         }
         return dict(zip(parts, await asyncio.gather(*parts.values()), strict=True))
 
-    async def _canary(self, model: str, inference: object) -> bool:
-        if not await self.backend.ready(model):
-            inference.close()  # type: ignore[attr-defined]  # a coroutine never awaited warns
-            return False
-        return await answers(inference)
+    async def _canary(self, model: str, infer: Callable[[str], Awaitable[object]]) -> bool:
+        return await self.backend.ready(model) and await answers(infer(CANARY))
 
     async def close(self) -> None:
+        """Stop what it dispatches; the backend and the index belong to whoever opened them."""
         await self.speller.close()
         await self.embedder.close()
-        await self.backend.close()
-        await self.index.close()
 
 
-async def within(work: asyncio.Future[list[object]], deadline_s: float):  # type: ignore[no-untyped-def]
+async def within(work: Awaitable[list[Result]], deadline_s: float) -> list[Result]:
     try:
         return await asyncio.wait_for(work, deadline_s)
     except asyncio.TimeoutError as exc:
         raise DeadlineExceeded(f"no answer within {deadline_s:g} s") from exc
 
 
-async def answers(inference) -> bool:  # type: ignore[no-untyped-def]
+async def answers(inference: Awaitable[object]) -> bool:
     try:
         await asyncio.wait_for(inference, 1.0)
     except (SearchbarError, asyncio.TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,7 @@ from app.embedder import Embedder
 from app.errors import SetupError
 from app.gateway import CANARY, Gateway
 from app.index.edge import EdgeIndex
+from app.index.manifest import Manifest
 from app.inference import InferenceBackend, text_tensor
 from app.lexicon import Lexicon
 from app.settings import Settings
@@ -23,7 +25,8 @@ from app.triton_server import EmbeddedTriton
 
 log = logging.getLogger("searchbar")
 
-FINGERPRINT_FILE = Path("embedder_encoder") / "1" / "model.onnx"
+EMBEDDER_WEIGHTS = Path("embedder_encoder") / "1" / "model.onnx"
+EXTERNAL = "external"  # weights this process cannot see
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,33 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         lexicon = Lexicon(index.items())
         client, triton = await cleanup.enter_async_context(inference(settings))
         gateway = Gateway.build(settings, client, index, lexicon)
-        cleanup.push_async_callback(gateway.speller.close)
-        cleanup.push_async_callback(gateway.embedder.close)
+        cleanup.push_async_callback(gateway.close)
         if triton is not None:
             gateway.telemetry.restarts.set_function(lambda: triton.restarts)
+        check_weights(settings, index.manifest)
         await check_dimensions(gateway.embedder, index)
         log.info("serving %d items from %s", await index.count(), settings.index)
         yield Stack(gateway, triton)
+
+
+def fingerprint(settings: Settings) -> str:
+    """What the index remembers of the embedder that made its vectors: a digest of its weights, or `EXTERNAL`."""
+    if settings.triton is not None:
+        return EXTERNAL
+    try:
+        return hashlib.sha256((settings.model_repository / EMBEDDER_WEIGHTS).read_bytes()).hexdigest()[:16]
+    except OSError as exc:
+        raise SetupError(f"the embedder's weights cannot be read ({exc}): check SEARCHBAR_MODEL_REPOSITORY") from exc
+
+
+def check_weights(settings: Settings, manifest: Manifest) -> None:
+    """Raises SetupError when the index was built with other weights than will embed the queries: they do not compare."""
+    served = fingerprint(settings)
+    if EXTERNAL not in (served, manifest.embedder) and served != manifest.embedder:
+        raise SetupError(
+            f"the index at {settings.index} was built with other embedder weights: "
+            f"build it again with `searchbar index FILE --out {settings.index}` (it was made from {manifest.source})"
+        )
 
 
 async def check_dimensions(embedder: Embedder, index: EdgeIndex) -> None:
