@@ -7,7 +7,9 @@ import random
 import pytest
 from rapidfuzz.distance import OSA
 
-from training.noise import OPERATORS, WEIGHTS, corrupt
+from app.channel import Channel
+from training.edits import CHANNEL, KINDS, kinds
+from training.noise import corrupt, fitted
 
 NAMES = (
     "billie jean michael jackson",
@@ -60,9 +62,48 @@ def test_text_without_letters_is_survived(text: str) -> None:
         assert OSA.distance(text, corrupt(text, random.Random(seed))) <= WIDEST
 
 
-@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
-def test_every_operator_takes_any_text(operator) -> None:  # type: ignore[no-untyped-def]
-    """Operators have a weight and answer text for whatever they are given."""
-    assert WEIGHTS[operator] > 0
-    for text in ("", "a", " ", "&", "aa bb", *NAMES):
-        assert isinstance(operator(text, random.Random(3)), str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_operator_takes_any_text(kind: str) -> None:
+    """Each kind of error has a weight and an operator that answers text for whatever it is given."""
+    assert fitted().weights[kind] > 0
+    for text in ("", "a", " ", "&", "aa bb", "漢字", *NAMES):
+        assert isinstance(fitted().operators[kind](text, random.Random(3)), str)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant", "expected"),
+    [
+        pytest.param("bohemian rapsodi", "bohemian rhapsody", ("sound-alike", "vowel"), id="silent-letter"),
+        pytest.param("bohemian rhapsdy", "bohemian rhapsody", ("omission",), id="omission"),
+        pytest.param("bitlie jean", "billie jean", ("substitution",), id="substitution"),
+        pytest.param("bilie jean", "billie jean", ("undoubling",), id="undoubling"),
+        pytest.param("billie jeean", "billie jean", ("doubling",), id="doubling"),
+        pytest.param("billie jaen", "billie jean", ("transposition",), id="transposition"),
+        pytest.param("billie jean", "billie jean", (), id="equal"),
+        pytest.param("fil collins", "phil collins", ("sound-alike",), id="ph-f"),
+        pytest.param("simon and garfunkel", "simon & garfunkel", ("and/&",), id="and"),
+        pytest.param("postmalone", "post malone", ("space dropped",), id="space-dropped"),
+        pytest.param("joh n legend", "john legend", ("space added",), id="space-added"),
+        pytest.param("guns n roses", "guns n' roses", ("punctuation",), id="apostrophe"),
+        pytest.param("motoerhead", "motorhead", ("diacritic",), id="mark-written-out"),
+        pytest.param("hslo", "halo", ("neighbouring key",), id="neighbour"),
+        pytest.param("hakio", "halo", ("neighbouring key", "fat finger"), id="two-errors"),
+    ],
+)
+def test_errors_are_named(typed: str, meant: str, expected: tuple[str, ...]) -> None:
+    """A pair of texts is aligned by the channel's costs and every difference has the name a reader would give it."""
+    assert kinds(typed, meant, Channel.load(CHANNEL)) == expected
+
+
+def test_generated_kinds_have_the_fitted_shares() -> None:
+    """What the noise makes of names is, seen through the same eyes, what it was fitted to: vowels and lost letters lead."""
+    channel, rng = Channel.load(CHANNEL), random.Random(5)
+    seen: dict[str, int] = dict.fromkeys(KINDS, 0)
+    for _ in range(3000):
+        name = rng.choice(NAMES[:4])
+        for kind in kinds(corrupt(name, rng, 1), name, channel):
+            seen[kind] += 1
+    total = sum(seen.values())
+    assert 0.13 < seen["vowel"] / total < 0.32
+    assert 0.12 < seen["omission"] / total < 0.32
+    assert seen["and/&"] / total < 0.05
