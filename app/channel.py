@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from app.errors import SetupError
 
+FITTED = Path(__file__).parent / "data" / "channel.json"
 ALPHABET = " abcdefghijklmnopqrstuvwxyz0'?"  # space also stands for both ends; 0 for digits, ' for punctuation, ? for the rest
 SYMBOLS = {**{c: c for c in ALPHABET}, **{d: "0" for d in "0123456789"}, **{p: "'" for p in '-.,!&/"()+:;*$#@_'}}
 UNPLAUSIBLE = 9.0  # nats; an edit that no table has seen
@@ -51,8 +52,8 @@ class Channel:
     transpose: Table
 
     @classmethod
-    def load(cls, path: Path) -> Channel:
-        """Read the JSON written by `searchbar train noise`.
+    def load(cls, path: Path = FITTED) -> Channel:
+        """Read the JSON written by `searchbar train noise`: the fitted channel that ships, unless another is named.
 
         Raises:
             SetupError: the file is missing or broken.

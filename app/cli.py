@@ -6,8 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +15,12 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app import __version__
-from app.errors import IndexUnavailable, SearchbarError, SetupError
+from app.cli_train import extra, train
+from app.errors import IndexUnavailable, InvalidInput, SearchbarError, SetupError
 from app.settings import ROOT, Settings
 
 DEMO = ROOT / "app" / "data" / "demo.csv"
+CHECKPOINT = ROOT / "training" / "checkpoints" / "speller"
 
 cli = typer.Typer(
     help="Searchbar: spelling correction, query embedding and hybrid retrieval behind one search bar.",
@@ -28,8 +28,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-train = typer.Typer(help="Train models on a catalogue of your own (needs the `train` extra).", no_args_is_help=True)
 cli.add_typer(train, name="train")
+bench = typer.Typer(help="Measure parts of the system.", no_args_is_help=True)
+cli.add_typer(bench, name="bench")
 console = Console(stderr=True)
 
 
@@ -121,94 +122,56 @@ def run_index(file: Path, out: Path, settings: Settings) -> None:
         console.print(f"[yellow]{report.rejected:,} rows rejected[/yellow]: {report.rejects}")
 
 
-Catalogues = Annotated[list[Path], typer.Option("--catalogue", help="Catalogue CSV or TSV; repeat for several.")]
-
-
-@train.command("speller")
-def train_speller(
-    catalogue: Catalogues,
-    out: Annotated[Path, typer.Option(help="Directory for the checkpoint; an unfinished run there is resumed.")],
-    minutes: Annotated[float, typer.Option(help="Length of the run; the schedule follows the clock.")] = 60.0,
-    init: Annotated[Path | None, typer.Option(help="Saved BART or MBART directory to continue from.")] = None,
-    share: Annotated[list[float] | None, typer.Option(help="Share of examples drawn from each catalogue.")] = None,
-    install: Annotated[bool, typer.Option(help="Export to int8 ONNX and install into the model repository.")] = False,
-) -> None:
-    """Train the spelling model."""
-    with extra("train"):
-        from training.speller.export import install as export
-        from training.speller.train import SpellerRun
-        from training.speller.train import train as run
-
-    run(catalogue, share or [1.0] * len(catalogue), out, SpellerRun(minutes=minutes), init)
-    if install:
-        export(out, Settings().model_repository, out / "onnx")
-
-
-@train.command("reranker")
-def train_reranker(
-    catalogue: Catalogues,
-    others: Annotated[
-        Path | None, typer.Option(help="TSV whose first column holds queries about things in no catalogue.")
-    ] = None,
-    count: Annotated[int, typer.Option(help="Queries drawn from each catalogue.")] = 12_000,
-) -> None:
-    """Fit the network that decides between readings, for the speller in the model repository."""
-    with extra("train"):
-        from training.speller.rerank import fit
-
-    settings = Settings()
-    fit(catalogue, others, settings.model_repository, settings.reranker, count)
-
-
-@train.command("embedder")
-def train_embedder(
-    catalogue: Catalogues,
-    out: Annotated[Path, typer.Option(help="Directory for the checkpoint; an unfinished run there is resumed.")],
-    playlists: Annotated[Path | None, typer.Option(help="TSV of playlist, artist, title: semantic queries.")] = None,
-    minutes: Annotated[float, typer.Option(help="Length of the run; the schedule follows the clock.")] = 30.0,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
-    init: Annotated[Path | None, typer.Option(help="Saved sentence-transformers directory to continue from.")] = None,
-    share: Annotated[list[float] | None, typer.Option(help="Share of pairs drawn from each catalogue.")] = None,
-    install: Annotated[bool, typer.Option(help="Export to int8 ONNX and install into the model repository.")] = False,
-) -> None:
-    """Train the query embedder."""
-    with extra("train"):
-        from training.embedder.export import install as export
-        from training.embedder.train import EmbedderRun
-        from training.embedder.train import train as run
-
-    run(catalogue, share or [1.0] * len(catalogue), playlists, out, EmbedderRun(minutes=minutes, lr=lr), init)
-    if install:
-        export(out / "model", Settings().model_repository, out / "onnx")
-
-
 @cli.command()
 def evaluate(
-    data: Annotated[Path | None, typer.Option(help="Directory with the real misspelling pairs and chart catalogue.")] = None,
-    out: Annotated[Path, typer.Option(help="Markdown file to write.")] = ROOT / "training" / "RESULTS.md",
+    data: Annotated[
+        Path | None, typer.Option(help="Directory with the large catalogue and the real misspellings. [default: demo alone]")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="One part alone: spelling or retrieval.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small samples, to see that all works; writes only where --out or --pictures say.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Markdown file whose sections are replaced. [default: training/RESULTS.md]")
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Directory for the plots. [default: docs, with --data]")] = None,
+    rows: Annotated[Path | None, typer.Option(help="TSV (or .tsv.gz) to write every single reply to.")] = None,
 ) -> None:
-    """Measure spelling and retrieval quality and print the tables."""
+    """Measure spelling and retrieval quality beside baselines and print the tables.
+
+    Spelling: exact match, alternatives, correct queries changed and latency, broken down by sort of query and of error;
+    calibration of the confidence and what each threshold costs. Retrieval: each side of the index, fused, and the whole search.
+    """
     with extra("dev"):
+        from training.evaluation.report import Run
         from training.evaluation.report import main as run
 
+    if only not in (None, "spelling", "retrieval"):
+        raise InvalidInput(f"--only {only}: it is spelling or retrieval")
     configure_logging("warning")
-    run(data, out, console)
+    run(Run.of(data, only, quick, out, pictures, rows), console)
+
+
+@bench.command("decoding")
+def bench_decoding(
+    queries: Annotated[int, typer.Option(help="Queries decoded both ways.", min=3)] = 10_000,
+    speed: Annotated[bool, typer.Option("--speed", help="Time transformers and CTranslate2 too (the `bench` extra).")] = False,
+    checkpoint: Annotated[Path, typer.Option(help="Where the repository's weights come from.")] = CHECKPOINT,
+    rounds: Annotated[int, typer.Option(help="Timed rounds over all decoders.", min=1)] = 5,
+    timed: Annotated[int, typer.Option(help="Queries in a timed round.", min=1)] = 512,
+    out: Annotated[Path | None, typer.Option(help="Markdown file whose section `Decoding` is replaced.")] = None,
+) -> None:
+    """Compare aggressive decoding with plain greedy decoding: output, decoder passes and, with --speed, queries a second."""
+    with extra("bench" if speed else "dev"):
+        from training.evaluation.decoding import main as run
+
+        run(queries, checkpoint if speed else None, rounds, timed, out, console)
 
 
 @cli.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Imports that need an extra of the package: what is missing is said with its cure."""
-    try:
-        yield
-    except ModuleNotFoundError as exc:
-        cure = "`make train` sets up .venv-train" if name == "train" else "`make setup` installs it"
-        raise SetupError(f"{exc.name} is not installed: this command needs the `{name}` extra ({cure})") from exc
 
 
 def configure_logging(level: str) -> None:

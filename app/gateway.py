@@ -47,7 +47,7 @@ class Gateway:
             SetupError: the reranker's weights cannot be read.
         """
         limits = {"max_in_flight": settings.max_in_flight, "max_queue": settings.max_queue}
-        policy = Policy(settings.replace_threshold, settings.suggest_threshold)
+        policy = Policy(settings.replace_threshold, settings.suggest_threshold, settings.certain_threshold)
         reranker = Reranker.load(settings.reranker)
         speller = Speller(backend, lexicon, reranker, policy, timeout_s=settings.model_timeout_s, **limits)
         embedder = Embedder(backend, timeout_s=settings.model_timeout_s, **limits)

@@ -1,79 +1,42 @@
-"""The catalogue's words and names in memory: which readings of a query exist, found in well under a millisecond.
+"""The catalogue's words and names in memory: which readings of a query exist, found in about a millisecond.
 
 A model alone does not know a name added this morning, and a lexicon alone does not know which name was meant; so the lexicon
-proposes and the speller's model judges (`speller.py`). Both lookups are inverted indices of character n-grams over NumPy
-arrays: a query's postings are added up with one `bincount`, and the best few are compared letter by letter.
+proposes and the speller's model judges (`speller.py`). Readings come from two sides: the nearest whole names, and the query's
+words replaced, joined and split one by one. Both are ordered as a noisy channel would (Kernighan, Church and Gale, 1990): what
+the typing error costs (`channel.py`) plus how rare the name or word is.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, zip_longest
 
-import numpy as np
-import numpy.typing as npt
-from rapidfuzz.distance import OSA, JaroWinkler
+from rapidfuzz.distance import OSA
 
+from app.channel import Channel
 from app.domain import Item
+from app.lookup import NgramLookup, SymmetricDeletes
 from app.text import fold
 
-SHORTLIST = 24  # entries compared letter by letter
-MAX_WORD_DISTANCE = 3
-MIN_NAME_SIMILARITY = 0.6
+SHORTLIST = 48  # names compared letter by letter
+PRICED = 10  # of them, and of the words near a word, that the channel prices
+MIN_NAME_SIMILARITY = 0.55
+MAX_TOKENS = 12
+BEAM = 6
+# Nats. A word that no table knows is a last resort; each word with an error in it costs about one in twelve.
+UNKNOWN_WORD = 30.0
+ERROR = 2.5
+RIVAL = 8.0  # nats by which a reading may be less likely than the name that was typed
+FAMOUS = 3.0  # a name of this fame (two rows, or one of popularity 20) is taken at its word
 # Words of queries about any catalogue.
 COMMON_WORDS = (
     "song", "songs", "track", "tracks", "music", "album", "albums", "artist", "artists", "band", "podcast", "podcasts",
     "playlist", "playlists", "hits", "best",
 )  # fmt: skip
-
-
-def ngrams(text: str, sizes: Sequence[int]) -> set[str]:
-    """Distinct character n-grams of each word with `^` and `$` at its ends: order of words does not matter."""
-    grams: set[str] = set()
-    for word in text.split():
-        marked = f"^{word}$"
-        for n in sizes:
-            grams.update(marked[i : i + n] for i in range(max(len(marked) - n + 1, 1)))
-    return grams
-
-
-class NgramLookup:
-    """Nearest of many short texts by shared n-grams, weighted by rarity (cosine over IDF weights)."""
-
-    def __init__(self, texts: Sequence[str], sizes: Sequence[int]) -> None:
-        self.texts = texts
-        self.sizes = sizes
-        ids: dict[str, int] = {}
-        flat: list[int] = []
-        owners: list[int] = []
-        for owner, text in enumerate(texts):
-            for gram in ngrams(text, sizes):
-                flat.append(ids.setdefault(gram, len(ids)))
-                owners.append(owner)
-        self._ids = ids
-        order = np.argsort(np.asarray(flat, np.int32), kind="stable")
-        self._postings: npt.NDArray[np.int32] = np.asarray(owners, np.int32)[order]
-        counts = np.bincount(np.asarray(flat, np.int64), minlength=len(ids)) if flat else np.zeros(0, np.int64)
-        self._starts = np.concatenate([[0], np.cumsum(counts)])
-        self._idf = np.log(1.0 + len(texts) / np.maximum(counts, 1)).astype(np.float32)
-        squares = np.zeros(len(texts), np.float64)
-        if flat:
-            np.add.at(squares, owners, self._idf[np.asarray(flat)] ** 2)
-        self._norms = np.sqrt(np.maximum(squares, 1e-9)).astype(np.float32)
-
-    def nearest(self, text: str, limit: int) -> list[int]:
-        """Positions of the `limit` texts that share most with `text`, best first."""
-        grams = [self._ids[g] for g in ngrams(text, self.sizes) if g in self._ids]
-        if not grams:
-            return []
-        spans = [self._postings[self._starts[g] : self._starts[g + 1]] for g in grams]
-        weights = np.repeat(self._idf[grams] ** 2, [len(span) for span in spans])
-        scores = np.bincount(np.concatenate(spans), weights, minlength=len(self.texts)) / self._norms
-        best = np.argpartition(scores, -limit)[-limit:] if limit < len(scores) else np.arange(len(scores))
-        return [int(i) for i in best[np.argsort(-scores[best], kind="stable")] if scores[i] > 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +53,10 @@ class Lexicon:
     Args:
         items: catalogue rows. Titles, artists and "title artist" pairs are names; their words, and those of genres and moods,
             are the words.
+        channel: prices of typing errors; the fitted ones that ship when None.
     """
 
-    def __init__(self, items: Iterable[Item]) -> None:
+    def __init__(self, items: Iterable[Item], channel: Channel | None = None) -> None:
         names: Counter[str] = Counter()
         pairs: Counter[str] = Counter()
         words: Counter[str] = Counter()
@@ -112,9 +76,12 @@ class Lexicon:
             words[word] += 10
         self.words = dict(words)
         self.names = {**pairs, **names}
+        self._channel = channel or Channel.load()
         self._log_top = math.log(1 + max(words.values(), default=1))
-        self._word_lookup = NgramLookup(list(words), (2, 3))
-        self._name_lookup = NgramLookup([*names, *(p for p, fame in pairs.items() if fame)], (3,))
+        self._log_words = math.log(1 + sum(words.values()))
+        self._log_names = math.log(1 + sum(self.names.values()))
+        self._near_words = SymmetricDeletes(list(words))
+        self._near_names = NgramLookup([*names, *(p for p, fame in pairs.items() if fame and p not in names)])
 
     def is_name(self, text: str) -> bool:
         """Whether folded `text` is exactly a title, an artist or a pair of both in either order."""
@@ -124,28 +91,68 @@ class Lexicon:
         """Fame-weighted frequency of a folded word on a log scale, 0 (unknown) to 1 (the catalogue's most frequent)."""
         return math.log(1 + self.words.get(word, 0)) / self._log_top
 
-    def candidates(self, query: str, limit: int) -> list[Candidate]:
-        """At most `limit` readings of folded `query` other than itself, likeliest first by spelling alone."""
-        named = self._near_names(query)
-        worded = self._near_words(query)
-        found: dict[str, Candidate] = {}
-        for pair in zip([*named, *[None] * len(worded)], [*worded, *[None] * len(named)], strict=False):
-            for candidate in pair:
-                if candidate and candidate.text != query:
-                    found.setdefault(candidate.text, candidate)
-        return list(islice(found.values(), limit))
+    def price(self, query: str, reading: str) -> float:
+        """What the typing errors between a reading and the query cost, in nats; 0 where they are equal."""
+        return self._channel.cost(query, reading)
 
-    def _near_names(self, query: str) -> list[Candidate]:
+    def rarity(self, reading: str) -> float:
+        """-log of a reading's share of the catalogue in nats: as a name where it is one, else word by word."""
+        if reading in self.names:
+            return self._log_names - math.log(1 + self.names[reading])
+        return sum(self._word_cost(word) for word in reading.split())
+
+    def candidates(self, query: str, limit: int) -> list[Candidate]:
+        """At most `limit` readings of folded `query` other than itself, likeliest first, names and words in turn."""
+        sides = zip_longest(self.likely_names(query), self.likely_words(query))
+        found = dict.fromkeys(c for c in chain.from_iterable(sides) if c and c.text != query)
+        distinct = {c.text: c for c in reversed(found)}
+        return [distinct[text] for text in dict.fromkeys(c.text for c in found)][:limit]
+
+    def rivals(self, name: str, limit: int) -> list[Candidate]:
+        """Readings of an obscure `name` of the catalogue that the channel finds about as likely as the name itself.
+
+        Catalogues hold misspelt names too; a famous name has no rivals.
+        """
+        if self.names.get(name, 0.0) >= FAMOUS:
+            return []
+        own = self.rarity(name) + RIVAL
+        return [c for c in self.candidates(name, limit) if ERROR + self.price(name, c.text) + self.rarity(c.text) < own]
+
+    def likely_names(self, query: str) -> list[Candidate]:
+        """The nearest whole names, likeliest first."""
         scored = []
-        for i in self._name_lookup.nearest(query, SHORTLIST):
-            name = self._name_lookup.texts[i]
+        for name in self._near_names.nearest(query, SHORTLIST):
             likeness = OSA.normalized_similarity(query, name)
-            if name not in self.words and likeness < MIN_NAME_SIMILARITY:  # a pair may have been typed artist first
+            if name not in self.words and likeness < 0.9:  # a pair may have been typed artist first
                 name, likeness = self._turned(query, name, likeness)
-            if likeness >= MIN_NAME_SIMILARITY:
-                scored.append((likeness + 0.01 * math.log1p(self.names.get(name, 0)), name))
-        scored.sort(reverse=True)
-        return [Candidate(name, "name") for _, name in scored[:4]]
+            if likeness >= MIN_NAME_SIMILARITY and name != query:
+                scored.append((-likeness, name))
+        near = [name for _, name in heapq.nsmallest(PRICED, scored)]
+        return [Candidate(name, "name") for _, name in sorted((self._name_cost(query, name), name) for name in near)]
+
+    def likely_words(self, query: str) -> list[Candidate]:
+        """The query with its words replaced by near ones, joined or split, likeliest first."""
+        tokens = query.split()
+        if not tokens or len(tokens) > MAX_TOKENS:
+            return []
+        beams: list[list[tuple[float, str]]] = [[] for _ in range(len(tokens) + 1)]
+        beams[0] = [(0.0, "")]
+        for i, token in enumerate(tokens):
+            beams[i] = heapq.nsmallest(BEAM, set(beams[i]))
+            steps = [(1, self._options(token))]
+            if i + 1 < len(tokens):
+                steps.append((2, self._joined(token, tokens[i + 1])))
+            for width, options in steps:
+                beams[i + width] += [(c + cost, f"{text} {word}".lstrip()) for c, text in beams[i] for cost, word in options]
+        best = heapq.nsmallest(BEAM, set(beams[-1]))
+        return [Candidate(text, "words") for _, text in best if text != query]
+
+    def _name_cost(self, query: str, name: str) -> float:
+        return self._channel.cost(query, name) + self.rarity(name)
+
+    def _word_cost(self, word: str) -> float:
+        fame = self.words.get(word)
+        return UNKNOWN_WORD if fame is None else self._log_words - math.log(fame)
 
     def _turned(self, query: str, name: str, likeness: float) -> tuple[str, float]:
         """`name` with its words rotated as `query` has them, if that is nearer and a name too."""
@@ -156,29 +163,31 @@ class Lexicon:
                 name, likeness = turned, score
         return name, likeness
 
-    def _near_words(self, query: str) -> list[Candidate]:
-        """The query with its unknown (and, failing that, its rare) words replaced by near ones, best combinations first."""
-        tokens = query.split()
-        if not tokens or len(tokens) > 12:
-            return []
-        options = [self._word_options(token) for token in tokens]
-        changed = [(sum(cost for _, cost in combo), " ".join(w for w, _ in combo)) for combo in islice(product(*options), 64)]
-        changed.sort()
-        return [Candidate(text, "words") for _, text in changed if text != query][:4]
+    def _options(self, token: str) -> list[tuple[float, str]]:
+        """(cost, text) choices for one token: itself, near words, itself split in two."""
+        keep = (self._word_cost(token), token)
+        if len(token) < 2 or any(c.isdigit() for c in token):
+            return [keep]
+        near = self._near_words.near(token, 1 if len(token) < 4 else 2)
+        near.sort(key=lambda found: found[1] * 4.0 + self._word_cost(found[0]))
+        priced = [(ERROR + self._channel.cost(token, word) + self._word_cost(word), word) for word, _ in near[:PRICED]]
+        return heapq.nsmallest(4, [keep, *priced, *self._split(token, keep[0])])
 
-    def _word_options(self, token: str) -> list[tuple[str, float]]:
-        """(word, cost) choices for one token: itself and up to three near catalogue words."""
-        known = token in self.words
-        keep = (token, 0.6 - self.word_fame(token) if known else 2.5)
-        if len(token) < 3 or (known and self.word_fame(token) > 0.35) or any(c.isdigit() for c in token):
-            return [(token, 0.0)]
-        allowed = 1 if len(token) < 5 or known else 2 if len(token) < 8 else MAX_WORD_DISTANCE
-        near = []
-        for i in self._word_lookup.nearest(token, SHORTLIST):
-            word = self._word_lookup.texts[i]
-            distance = OSA.distance(token, word, score_cutoff=allowed)
-            if 0 < distance <= allowed:
-                cost = distance - self.word_fame(word) - JaroWinkler.similarity(token, word)
-                near.append((word, cost + 1.0))
-        near.sort(key=lambda option: option[1])
-        return [*near[:3], keep] if not known else [keep, *near[:2]]
+    def _split(self, token: str, least: float) -> list[tuple[float, str]]:
+        """`token` as two known words, where that costs less than `least`."""
+        found = []
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in self.words and right in self.words:
+                text = f"{left} {right}"
+                cost = ERROR + self._channel.cost(token, text) + self._word_cost(left) + self._word_cost(right)
+                if cost < least:
+                    found.append((cost, text))
+        return heapq.nsmallest(2, found)
+
+    def _joined(self, left: str, right: str) -> list[tuple[float, str]]:
+        """Two tokens as the one known word that they make."""
+        word = left + right
+        if word not in self.words:
+            return []
+        return [(ERROR + self._channel.cost(f"{left} {right}", word) + self._word_cost(word), word)]

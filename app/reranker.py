@@ -22,10 +22,11 @@ from app.lexicon import Lexicon
 Matrix = npt.NDArray[np.float32]
 
 FEATURES = (
-    "is_query", "query_is_name", "query_words_known", "is_name", "name_fame", "words_known", "least_word_fame",
-    "mean_word_fame", "distance", "distance_share", "jaro_winkler", "first_letter_kept", "same_letters", "digits_changed",
-    "words_changed", "known_words_changed", "word_count_change", "logprob", "logprob_per_char", "logprob_below_best",
-    "logprob_over_query", "is_greedy", "query_chars", "query_words",
+    "is_query", "query_words_known", "is_name", "name_fame", "words_known", "least_word_fame", "mean_word_fame", "price",
+    "price_per_letter", "price_over_least", "rarity", "rarity_and_price_over_least", "distance", "distance_share",
+    "jaro_winkler", "first_letter_kept", "same_letters", "digits_changed", "words_changed", "known_words_changed",
+    "word_count_change", "logprob", "logprob_per_char", "logprob_below_best", "logprob_over_query", "is_greedy",
+    "unknown_words", "query_chars", "query_words",
 )  # fmt: skip
 
 
@@ -41,40 +42,49 @@ class Scored:
 def features(query: str, candidates: Sequence[Scored], lexicon: Lexicon) -> Matrix:
     """float32 [len(candidates), len(FEATURES)], each roughly within ±3. `candidates[0]` is the query itself."""
     query_words = query.split()
-    known_query_words = {w for w in query_words if w in lexicon.words}
-    query_letters = _letters(query)
-    best = max(c.logprob for c in candidates)
-    own = candidates[0].logprob
+    words_before = set(query_words)
+    known_before = {w for w in words_before if w in lexicon.words}
+    letters_before = _letters(query)
+    prices = [lexicon.price(query, c.text) for c in candidates]
+    rarities = [lexicon.rarity(c.text) for c in candidates]
+    least_price = min(prices[1:], default=0.0)
+    least_sum = min((p + r for p, r in zip(prices[1:], rarities[1:], strict=True)), default=0.0)
+    best, own = max(c.logprob for c in candidates), candidates[0].logprob
     rows = []
-    for c in candidates:
+    for c, price, rarity in zip(candidates, prices, rarities, strict=True):
         words = c.text.split()
         fames = [lexicon.word_fame(w) for w in words] or [0.0]
         distance = OSA.distance(query, c.text)
-        gone = set(query_words) - set(words)
+        gone = words_before - set(words)
         rows.append(
             (
                 c.text == query,
-                c.text == query and lexicon.is_name(query),
-                c.text == query and len(known_query_words) == len(set(query_words)),
+                c.text == query and len(known_before) == len(words_before),
                 lexicon.is_name(c.text),
                 math.log1p(lexicon.names.get(c.text, 0)) / 4,
                 sum(f > 0 for f in fames) / len(fames),
                 min(fames),
                 sum(fames) / len(fames),
+                min(price, 30) / 10,
+                min(price / max(len(query), 1), 3),
+                min(price - least_price, 30) / 10,
+                min(rarity, 40) / 20,
+                max(min(price + rarity - least_sum, 30), -30) / 10,
                 min(distance, 6) / 2,
                 3 * distance / max(len(query), len(c.text), 1),
                 3 * (1 - JaroWinkler.similarity(query, c.text)),
                 query[:1] == c.text[:1],
-                query_letters == _letters(c.text),
+                letters_before == _letters(c.text),
                 any(any(ch.isdigit() for ch in w) for w in gone),
                 len(gone) / max(len(query_words), 1),
-                len(gone & known_query_words) / max(len(query_words), 1),
+                len(gone & known_before) / max(len(query_words), 1),
                 min(abs(len(words) - len(query_words)), 3),
                 max(c.logprob, -40) / 10,
                 max(c.logprob / max(len(c.text), 1), -4),
                 max(c.logprob - best, -30) / 10,
                 min(max(c.logprob - own, -30), 30) / 10,
                 c.greedy,
+                1 - len(known_before) / max(len(words_before), 1),
                 len(query) / 20,
                 len(query_words) / 4,
             )

@@ -31,5 +31,8 @@ class Settings(BaseSettings):
     replace_threshold: float = Field(
         0.75, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
     )
-    suggest_threshold: float = Field(0.40, ge=0, le=1, description="confidence from which a correction is offered")
+    suggest_threshold: float = Field(0.25, ge=0, le=1, description="confidence from which a correction is offered")
+    certain_threshold: float = Field(
+        0.95, ge=0, le=1, description="replace_threshold for digits and short words; from here on a name's rival is offered"
+    )
     log_level: str = Field("info", description="debug, info, warning or error")

@@ -16,21 +16,37 @@ from app.text import fold, normalise, same_reading
 
 MODEL = "speller"
 MAX_BATCH = 64  # max_batch_size in triton/models/speller*
-MAX_CANDIDATES = 6
+MAX_CANDIDATES = 5
 MAX_ALTERNATIVES = 3
-MIN_ALTERNATIVE = 0.01
+MIN_ALTERNATIVE = 0.003
+SHORT = 3  # letters
+NOTHING: Action = "none"
 OUTPUTS = ("TEXT", "LOGPROB", "QUERY_LOGPROB", "CANDIDATE_LOGPROBS")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """From which confidence a reading replaces the query, and from which it is offered.
+    """What is done at which confidence. The defaults in `settings.py` are those of least cost (training/RESULTS.md).
 
-    The defaults in `settings.py` were set by hand; training/RESULTS.md shows what they do.
+    Args:
+        replace: from here on a reading is searched instead of the query.
+        suggest: from here on it is offered.
+        certain: what `replace` means for queries that are easily mistaken for typos: those with digits, those of one to three
+            letters. Names of the catalogue are never replaced; a far more famous name is offered from here on.
     """
 
     replace: float
     suggest: float
+    certain: float = 0.95
+
+    def action(self, typed: str, reading: str, confidence: float, lexicon: Lexicon) -> Action:
+        """What to do about `reading`; `none` leaves the query as it is."""
+        if confidence < self.suggest:
+            return "none"
+        if lexicon.is_name(typed):
+            return "suggest" if confidence >= self.certain else "none"
+        delicate = len(typed) <= SHORT or _digits(typed) != _digits(reading)
+        return "replace" if confidence >= (max(self.certain, self.replace) if delicate else self.replace) else "suggest"
 
 
 class Question(NamedTuple):
@@ -76,27 +92,30 @@ class Speller:
         typed = fold(shown)
         if not typed:
             return Correction(shown, shown, False, 1.0, "none")
-        # A name of the catalogue is what was meant: nothing is proposed against it, the model only confirms.
+        # A name of the catalogue is what was meant: the model is asked only where a far more famous name is a slip away.
         protected = lexicon.is_name(typed)
-        proposals = [] if protected else [c.text for c in lexicon.candidates(typed, MAX_CANDIDATES)]
-        readings = await self._calls.submit(Question(typed, proposals))
-        if protected:
+        proposals = lexicon.rivals(typed, MAX_CANDIDATES) if protected else lexicon.candidates(typed, MAX_CANDIDATES)
+        if protected and not proposals:
             return Correction(shown, shown, False, 1.0, "none")
+        readings = await self._calls.submit(Question(typed, [c.text for c in proposals]))
         return self.decide(shown, typed, readings, lexicon)
 
     def decide(self, shown: str, typed: str, readings: list[Scored], lexicon: Lexicon) -> Correction:
         """The correction that scored `readings` (the query first) add up to."""
         probabilities = self._reranker.probabilities(features(typed, readings, lexicon))
-        order = [int(i) for i in np.argsort(-probabilities, kind="stable")]
-        sure = probabilities[order[0]] >= self._policy.suggest
-        chosen = order[0] if sure else 0
-        best, confidence = readings[chosen].text, float(probabilities[chosen])
-        corrected = shown if best == typed else best
-        changed = not same_reading(corrected, typed)  # a space mended is the best reading, but nothing to tell a listener
-        action: Action = "none" if not changed else "replace" if confidence >= self._policy.replace else "suggest"
-        others = [(readings[i].text, float(probabilities[i])) for i in order if readings[i].text not in (best, typed)]
-        alternatives = tuple(Alternative(t, round(p, 4)) for t, p in others[:MAX_ALTERNATIVES] if p >= MIN_ALTERNATIVE)
-        return Correction(shown, corrected, changed, round(confidence, 4), action, alternatives)
+        order = [int(i) for i in np.argsort(-probabilities, kind="stable") if i]
+        chosen, action = 0, NOTHING
+        if order:
+            best, confidence = readings[order[0]].text, float(probabilities[order[0]])
+            action = self._policy.action(typed, best, confidence, lexicon)
+            likelier = confidence > probabilities[0] or not same_reading(best, typed)
+            chosen = order[0] if action != "none" and likelier else 0
+        text, confidence = readings[chosen].text, float(probabilities[chosen])
+        others = [Alternative(readings[i].text, round(float(probabilities[i]), 4)) for i in order if i != chosen]
+        alternatives = tuple(a for a in others[:MAX_ALTERNATIVES] if a.confidence >= MIN_ALTERNATIVE)
+        changed = not same_reading(text, typed)  # a space mended is the best reading, but nothing to tell a listener
+        corrected = text if chosen else shown
+        return Correction(shown, corrected, changed, round(confidence, 4), action if changed else "none", alternatives)
 
     async def score(self, questions: list[Question]) -> list[list[Scored]]:
         """Log-probabilities of each query, its candidates and the model's own greedy reading, in one Triton call."""
@@ -111,6 +130,10 @@ class Speller:
 
     async def close(self) -> None:
         await self._calls.close()
+
+
+def _digits(text: str) -> str:
+    return "".join(c for c in text if c.isdigit())
 
 
 def merge(question: Question, greedy: str, logprob: np.ndarray, query_logprob: np.ndarray, scores: np.ndarray) -> list[Scored]:  # type: ignore[type-arg]

@@ -6,14 +6,11 @@ Kinds follow Damerau (1964) and the keyboard and phonetic classes of query logs;
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
-import app.channel
 from app.channel import Channel, Edit
 
 VOWELS = "aeiouy"
 QWERTY_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-CHANNEL = Path(app.channel.__file__).parent / "data" / "channel.json"
 # Spellings of one sound, either way round; the shorter may be silent.
 SOUNDS = (
     ("ph", "f"), ("ie", "ei"), ("ck", "k"), ("ck", "c"), ("qu", "kw"), ("qu", "k"), ("x", "ks"), ("x", "cks"), ("kn", "n"),

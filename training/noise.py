@@ -17,8 +17,8 @@ from functools import cache, partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from app.channel import ALPHABET, Channel, symbol
-from training.edits import CHANNEL, KINDS, MARKS, NEIGHBOURS, SOUNDS, VOWELS
+from app.channel import ALPHABET, FITTED, Channel, symbol
+from training.edits import KINDS, MARKS, NEIGHBOURS, SOUNDS, VOWELS
 
 WEIGHTS = Path(__file__).parent / "noise.json"
 LETTERS = ALPHABET[1:27]
@@ -66,7 +66,7 @@ class Noise:
         self._cumulative = list(accumulate(self.weights.values()))
 
     @classmethod
-    def load(cls, path: Path = WEIGHTS, channel: Path = CHANNEL) -> Noise:
+    def load(cls, path: Path = WEIGHTS, channel: Path = FITTED) -> Noise:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return cls(Channel.load(channel), stored["kinds"], stored["edits"], stored["first_letter"])
 

@@ -16,7 +16,6 @@ MISTYPED = {"query": "bilie jean micheal jackson"}
     ("path", "body"),
     [
         pytest.param("/v1/spellcheck", {"query": "halp"}, id="spellcheck"),
-        pytest.param("/v1/spellcheck", {"query": "halo"}, id="spellcheck of a catalogue name"),
         pytest.param("/v1/embed", {"queries": ["halo", "x"]}, id="embed"),
         pytest.param("/v1/embeddings", {"input": "halo"}, id="embeddings"),
     ],
@@ -44,11 +43,11 @@ async def test_models_alone_say_when_to_retry(
 async def test_search_without_triton_finds_by_words(client: httpx.AsyncClient, triton: FakeTriton, index: FakeIndex) -> None:
     """With Triton down a search answers from the index alone, uncorrected, and names both models."""
     triton.stop()
-    answer = await client.post("/v1/search", json={"query": "Billie JEAN"})
+    answer = await client.post("/v1/search", json={"query": "Billie JEAN live"})
     assert answer.status_code == 200
     found = answer.json()
     assert sorted(found["degraded"]) == ["embedder", "speller"]
-    assert (found["action"], found["corrected"]) == ("none", "billie jean")
+    assert (found["action"], found["corrected"]) == ("none", "billie jean live")
     assert found["hits"][0]["id"] == "billie"
     assert [query.vector for query in index.queries] == [None]
     metrics = (await client.get("/metrics")).text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.domain import Item
-from app.lexicon import Lexicon, NgramLookup, ngrams
+from app.lexicon import Lexicon
 
 CATALOGUE = (
     Item("billie", "Billie Jean", artist="Michael Jackson", popularity=98.0),
@@ -84,16 +84,38 @@ def test_an_empty_catalogue_proposes_nothing() -> None:
     assert (empty.candidates("halo", 6), empty.is_name("halo"), empty.word_fame("halo")) == ([], False, 0.0)
 
 
-def test_ngrams_ignore_the_order_of_words() -> None:
-    """Words are marked at their ends and taken apart one by one; a word shorter than the n-gram is one itself."""
-    assert ngrams("ab", (3,)) == {"^ab", "ab$"}
-    assert ngrams("a", (4,)) == {"^a$"}
-    assert ngrams("billie jean", (2, 3)) == ngrams("jean billie", (2, 3))
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        pytest.param("thunder struck", "thunderstruck", id="a space added"),
+        pytest.param("smellslike teen spirit", "smells like teen spirit", id="a space dropped"),
+        pytest.param("billiejean", "billie jean", id="two words run together"),
+    ],
+)
+def test_spaces_are_mended(lexicon: Lexicon, query: str, meant: str) -> None:
+    """Words are joined and split, and the mended text is the first candidate."""
+    assert lexicon.candidates(query, 6)[0].text == meant
 
 
-def test_lookup_prefers_what_is_rare() -> None:
-    """Sharing a rare part counts more than sharing one that all texts have; what shares nothing is not returned."""
-    lookup = NgramLookup(["the end", "the wall", "the zoo", "kite"], (3,))
-    assert lookup.texts[lookup.nearest("the zo", 1)[0]] == "the zoo"
-    assert sorted(lookup.nearest("the zoo", 10)) == [0, 1, 2]
-    assert lookup.nearest("qqq", 10) == []
+def test_the_likelier_name_comes_first() -> None:
+    """Of two names one letter away the famous one leads; a cheaper error outweighs fame."""
+    famous = Item("1", "Halo", popularity=100.0)
+    lexicon = Lexicon([famous, Item("2", "Hallo"), Item("3", "Helo")])
+    assert lexicon.likely_names("hhalo")[0].text == "halo"
+    assert lexicon.price("hllo", "hallo") < lexicon.price("hllo", "zallo")
+    assert lexicon.price("halo", "halo") == 0.0
+
+
+def test_obscure_names_have_rivals_and_famous_ones_none() -> None:
+    """A catalogue holds misspelt names: next to a far more famous one they are not beyond doubt. Famous names are."""
+    lexicon = Lexicon([Item("1", "Missing Persons", popularity=100.0), Item("2", "Misiing Persons")])
+    assert [c.text for c in lexicon.rivals("misiing persons", 5)] == ["missing persons"]
+    assert lexicon.rivals("missing persons", 5) == []
+
+
+def test_names_added_later_are_names_at_once(lexicon: Lexicon) -> None:
+    """A lexicon made of a changed catalogue protects and proposes the new names: nothing is trained."""
+    later = Lexicon([*CATALOGUE, Item("new", "Zorblax Quintessence", artist="Vexillum Nine")])
+    assert not lexicon.is_name("zorblax quintessence")
+    assert later.is_name("zorblax quintessence") and later.is_name("vexillum nine zorblax quintessence")
+    assert later.candidates("zorblax quintesence", 5)[0].text == "zorblax quintessence"

@@ -8,7 +8,7 @@ import pytest
 from rapidfuzz.distance import OSA
 
 from app.channel import Channel
-from training.edits import CHANNEL, KINDS, kinds
+from training.edits import KINDS, kinds
 from training.noise import corrupt, fitted
 
 NAMES = (
@@ -92,12 +92,12 @@ def test_every_operator_takes_any_text(kind: str) -> None:
 )
 def test_errors_are_named(typed: str, meant: str, expected: tuple[str, ...]) -> None:
     """A pair of texts is aligned by the channel's costs and every difference has the name a reader would give it."""
-    assert kinds(typed, meant, Channel.load(CHANNEL)) == expected
+    assert kinds(typed, meant, Channel.load()) == expected
 
 
 def test_generated_kinds_have_the_fitted_shares() -> None:
     """What the noise makes of names is, seen through the same eyes, what it was fitted to: vowels and lost letters lead."""
-    channel, rng = Channel.load(CHANNEL), random.Random(5)
+    channel, rng = Channel.load(), random.Random(5)
     seen: dict[str, int] = dict.fromkeys(KINDS, 0)
     for _ in range(3000):
         name = rng.choice(NAMES[:4])

@@ -85,7 +85,7 @@ async def test_concurrent_queries_share_a_call() -> None:
     """Queries that arrive while calls are in flight travel as one batch, their candidates padded with empty texts."""
     triton = FakeTriton({"smels like teen sprit": "smells like teen spirit"})
     triton.latency_s["speller"] = 0.05
-    queries = ["halo", "zzzzqqqq", "smels like teen sprit", "qqq", "bilie jean"]
+    queries = ["hallo", "zzzzqqqq", "smels like teen sprit", "qqq", "bilie jean"]
     found = await asyncio.gather(*map(speller(triton).correct, queries))
     assert [correction.query for correction in found] == queries
     assert found[2].corrected == "smells like teen spirit"
@@ -98,12 +98,30 @@ async def test_concurrent_queries_share_a_call() -> None:
 
 
 async def test_a_model_that_is_away_is_said() -> None:
-    """Even for a protected name the model's absence is an error: nothing is called right unchecked."""
+    """What only the model can judge is an error without it; a name of the catalogue is right without it."""
     triton = FakeTriton()
     triton.stop()
-    for query in ("halo", "halp"):
-        with pytest.raises(ModelUnavailable):
-            await speller(triton).correct(query)
+    with pytest.raises(ModelUnavailable):
+        await speller(triton).correct("halp")
+    assert (await speller(triton).correct("halo")).action == "none"
+
+
+@pytest.mark.parametrize(
+    ("query", "meant", "confidence", "action"),
+    [
+        pytest.param("track 181", "track 182", 0.9, "suggest", id="digits that differ need certainty"),
+        pytest.param("track 181", "track 182", 0.99, "replace", id="and have it"),
+        pytest.param("hal", "halo", 0.9, "suggest", id="three letters need certainty"),
+        pytest.param("hallo", "halo", 0.9, "replace", id="five letters do not"),
+        pytest.param("halo", "hallo", 0.9, "none", id="a name keeps its place"),
+        pytest.param("halo", "hallo", 0.99, "suggest", id="and is never replaced"),
+        pytest.param("hallo", "halo", 0.3, "suggest", id="worth a line"),
+        pytest.param("hallo", "halo", 0.2, "none", id="not worth a line"),
+    ],
+)
+def test_delicate_queries_need_more_confidence(query: str, meant: str, confidence: float, action: str) -> None:
+    """The policy asks for certainty before it touches digits and short queries, and never replaces a name."""
+    assert Policy(0.75, 0.25, 0.95).action(query, meant, confidence, LEXICON) == action
 
 
 async def test_a_new_lexicon_serves_the_next_query() -> None:

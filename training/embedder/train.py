@@ -4,52 +4,47 @@
 
 A sentence-transformers model (BERT, mean pooling, L2 normalisation) with in-batch negatives (InfoNCE, arXiv 1807.03748), both
 directions; passages that also answer a query are masked out of its negatives (see `pairs.py`). Any saved sentence-transformers
-directory continues through the same loop with `--init`.
+directory continues through the same loop with `--init`. How a run is run is `training/loop.py`.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sentence_transformers import SentenceTransformer, models
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from training.embedder.pairs import Pair, Pairs
+from training.loop import Loop, read_state
+from training.run import Run, accelerator
 
 
 @dataclass(slots=True)
-class EmbedderRun:
-    """Hyper-parameters of a run; saved beside the weights as `run.json`."""
+class EmbedderRun(Run):
+    """Hyper-parameters of a run; a step's queries each have the rest of its (micro-)batch as negatives."""
 
-    minutes: float = 30.0  # the schedule follows the clock
-    batch_size: int = 256  # pairs a step; each query has batch_size - 1 negatives
+    minutes: float = 30.0
     lr: float = 8e-4
     warmup: float = 0.05
     temperature: float = 0.05
-    weight_decay: float = 0.01
     vocab_size: int = 8192
     hidden: int = 256
     layers: int = 4
     heads: int = 4
     ffn: int = 1024
     max_tokens: int = 40
-    seed: int = 13
-    precision: str = "bf16"
-    compile: bool = True
-    checkpoint_minutes: float = 5.0
 
 
-def new_model(run: EmbedderRun, pairs: Pairs, out: Path) -> SentenceTransformer:
-    """A small BERT with random weights and a WordPiece vocabulary learnt from drawn pairs."""
+def new_model(run: EmbedderRun, pairs: Pairs, out: Path) -> None:
+    """Write a small BERT with random weights and a WordPiece vocabulary learnt from drawn pairs to `out`/start."""
     wordpiece = BertWordPieceTokenizer(strip_accents=False, lowercase=True)
     texts = (text for _ in range(120_000) for pair in (pairs.draw(),) for text in (pair.query, pair.passage))
     wordpiece.train_from_iterator(texts, vocab_size=run.vocab_size, show_progress=False)
@@ -63,7 +58,11 @@ def new_model(run: EmbedderRun, pairs: Pairs, out: Path) -> SentenceTransformer:
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(start)
     tokenizer.save_pretrained(start)
-    word = models.Transformer(str(start), max_seq_length=run.max_tokens)
+
+
+def started(run: EmbedderRun, out: Path) -> SentenceTransformer:
+    """The model that `new_model` wrote to `out`, with mean pooling and normalisation."""
+    word = models.Transformer(str(out / "start"), max_seq_length=run.max_tokens)
     return SentenceTransformer(modules=[word, models.Pooling(run.hidden, "mean"), models.Normalize()], device="cpu")
 
 
@@ -95,67 +94,65 @@ def probe(model: SentenceTransformer, batch: list[Pair]) -> float:
     return sum(batch[i].constraint <= batch[j].facts for i, j in enumerate(best)) / len(batch)
 
 
+class Embedding:
+    """The embedder as a `training.loop.Task`."""
+
+    name = "embedder"
+
+    def __init__(self, model: SentenceTransformer, pairs: Pairs, run: EmbedderRun) -> None:
+        self.model, self.pairs, self.run = model, pairs, run
+        self.network = model[0].auto_model
+        pairs.rng = random.Random(run.seed + 1_000_003)
+        self.held_out = [pairs.draw() for _ in range(1000)]
+
+    def stream(self, seed: str, size: int) -> Iterator[list[Pair]]:
+        self.pairs.rng = random.Random(seed)
+        while True:
+            yield [self.pairs.draw() for _ in range(size)]
+
+    def at(self, progress: float) -> None:
+        """Nothing follows the progress."""
+
+    def loss(self, network: Callable[..., Any], batch: list[Pair], device: torch.device) -> torch.Tensor:
+        queries = encode(self.model, network, [p.query for p in batch], device)
+        passages = encode(self.model, network, [p.passage for p in batch], device)
+        with torch.autocast(device.type, enabled=False):  # scores at a temperature of 0.05 want all their digits
+            return contrast(queries, passages, batch, self.run.temperature)
+
+    def weight(self, batch: list[Pair]) -> float:
+        return float(len(batch))
+
+    def save(self, out: Path, facts: dict[str, Any]) -> None:
+        self.model.save(str(out / "model"))
+        (out / "model" / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+    def probe(self) -> str:
+        return f"own passage nearest of 1000 {probe(self.model, self.held_out):.1%}"
+
+
 def train(
     catalogues: list[Path], shares: list[float], playlists: Path | None, out: Path, run: EmbedderRun, init: Path | None = None
 ) -> None:
-    """Train until the clock says so, checkpointing to `out`; an unfinished run in `out` is resumed."""
-    accelerator = Accelerator(mixed_precision=run.precision)
+    """Train to the end of the run, checkpointing to `out`; an unfinished run in `out` is resumed.
+
+    Raises:
+        SetupError: what `out` holds cannot be used, or this machine lacks the precision.
+        Diverged: the loss became infinite or not a number.
+    """
+    made = accelerator(run)
+    disable_progress_bar()  # there is one bar, the loop's
     torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
-    state_file = out / "state.pt"
-    state = torch.load(state_file, weights_only=True) if state_file.exists() else None
+    state = read_state(out)
     pairs = Pairs(catalogues, shares, playlists, run.seed)
     source = out / "model" if state else init
-    model = SentenceTransformer(str(source), device="cpu") if source else new_model(run, pairs, out)
-    bert = model[0].auto_model
-    bert.set_attn_implementation("eager")
-    if accelerator.is_main_process:
-        print(f"{sum(map(len, pairs.groups)):,} items, {bert.num_parameters() / 1e6:.1f} M parameters, {accelerator.device}")
-    optimizer = torch.optim.AdamW(bert.parameters(), lr=run.lr, betas=(0.9, 0.98), weight_decay=run.weight_decay)
-    transformer, optimizer = accelerator.prepare(bert, optimizer)
-    spent, step = (state["spent"], state["step"]) if state else (0.0, 0)
-    if state:
-        optimizer.load_state_dict(state["optimizer"])
-    forward = torch.compile(transformer, dynamic=True) if run.compile else transformer
-    pairs.rng = random.Random(run.seed + 1_000_003)
-    held_out = [pairs.draw() for _ in range(1000)]
-    pairs.rng = random.Random(run.seed + 1 + step + 7919 * accelerator.process_index)
-    started, saved, losses = time.monotonic() - spent * 60, time.monotonic(), []
-
-    def save() -> None:
-        if not accelerator.is_main_process:
-            return
-        model.save(str(out / "model"))
-        (out / "model" / "run.json").write_text(json.dumps({**asdict(run), "steps": step}, indent=1) + "\n")
-        torch.save({"optimizer": optimizer.state_dict(), "spent": spent, "step": step}, state_file)
-        mean = sum(losses) / max(len(losses), 1)
-        nearest = probe(model, held_out)
-        print(f"{spent:6.1f} min  step {step:6d}  loss {mean:.3f}  own passage nearest of 1000 {nearest:.1%}", flush=True)
-        losses.clear()
-
-    columns = (TextColumn("embedder"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(*columns, disable=not accelerator.is_main_process, transient=True) as progress:
-        task = progress.add_task("train", total=run.minutes, rate="")
-        while spent < run.minutes:
-            done = spent / run.minutes
-            lr = run.lr * (done / run.warmup if done < run.warmup else (1 - done) / (1 - run.warmup))
-            for group in optimizer.param_groups:
-                group["lr"] = max(lr, 1e-6)
-            batch = [pairs.draw() for _ in range(run.batch_size)]
-            with accelerator.autocast():
-                queries = encode(model, forward, [p.query for p in batch], accelerator.device)
-                passages = encode(model, forward, [p.passage for p in batch], accelerator.device)
-            loss = contrast(queries, passages, batch, run.temperature)
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(transformer.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.item())
-            step += 1
-            spent = (time.monotonic() - started) / 60
-            progress.update(task, completed=spent, rate=f"step {step}  loss {losses[-1]:.3f}")
-            if time.monotonic() - saved > run.checkpoint_minutes * 60:
-                save()
-                saved = time.monotonic()
-    save()
-    state_file.unlink(missing_ok=True)
+    if source is None and made.is_main_process:
+        new_model(run, pairs, out)
+    made.wait_for_everyone()
+    model = SentenceTransformer(str(source), device="cpu") if source else started(run, out)
+    task = Embedding(model, pairs, run)
+    task.network.float().set_attn_implementation("eager" if made.device.type == "cpu" else "sdpa")
+    count = sum(map(len, pairs.groups))
+    made.print(f"{count:,} items, {task.network.num_parameters() / 1e6:.1f} M parameters")
+    Loop(task, run, out, made, state).train()
+    made.end_training()

@@ -1,76 +1,127 @@
-"""Query sets with their answers: seeded typos, clean names, real misspellings, text about other things, semantic queries."""
+"""Queries with their answers: seeded typos, clean names, real misspellings, text about other things, semantic queries."""
 
 from __future__ import annotations
 
 import csv
 import json
 import random
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.domain import Item
 from app.index.readers import Rejected, read_items
-from app.lexicon import Lexicon
 from app.settings import ROOT
 from app.text import fold
+from training.evaluation.names import Names
 from training.noise import corrupt
 
 DEMO = ROOT / "app" / "data" / "demo.csv"
 SEMANTIC = ROOT / "tests" / "semantic_queries.jsonl"
 SEED = 20_260_001  # training draws from small seeds
-
+MAX_TRIES = 50  # draws for each case wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A query, what was meant by it, and the items that answer it."""
+    """A query, what was meant by it, and the items that answer it.
+
+    Attributes:
+        typed: what the speller is asked, folded.
+        meant: the right reading, folded; equal to `typed` for a correct query.
+        kind: artist, title, pair or podcast; of a real misspelling, what its file says.
+        edits: typing errors that `training.noise` was asked for; 0 for correct queries and real misspellings.
+        fame: head, middle or tail (see `Names`), empty where nothing is known.
+        accented: the name is written with a letter outside ASCII.
+    """
 
     typed: str
     meant: str
     right: frozenset[str] = frozenset()
+    kind: str = ""
+    edits: int = 0
+    fame: str = ""
+    accented: bool = False
 
 
 def demo_items() -> list[Item]:
     return [row for row in read_items(DEMO) if not isinstance(row, Rejected)]
 
 
-def name_cases(items: list[Item], count: int, edits: int, seed: int) -> list[Case]:
-    """Seeded queries for titles, artists and pairs of the demo catalogue, `edits` typing errors each.
+def name_cases(names: Names, count: int, edits: int, seed: int) -> list[Case]:
+    """Seeded queries for titles, artists, pairs and podcasts, `edits` typing errors each; no name is drawn twice.
 
-    Any item whose title, artist or pair is the meant text answers it.
+    A typo that is a name itself is drawn again: nobody could tell what was meant. Fewer than `count` come back where the
+    catalogue has fewer names.
     """
     rng = random.Random(seed)
-    answers: dict[str, set[str]] = {}
-    for item in items:
-        title, artist = fold(item.title), fold(item.artist)
-        for name in {title, artist, f"{title} {artist}", f"{artist} {title}"} - {""}:
-            answers.setdefault(name, set()).add(item.id)
-    tracks = [item for item in items if item.kind == "track" and any(c.isalpha() for c in fold(item.title))]
-    cases: list[Case] = []
-    while len(cases) < count:
-        item = rng.choice(tracks)
-        title, artist = fold(item.title), fold(item.artist)
-        meant = rng.choice((title, artist, f"{title} {artist}"))
-        typed = corrupt(meant, rng, edits) if edits else meant
-        if len(meant) >= 4 and (typed != meant or not edits) and (not edits or typed not in answers):
-            cases.append(Case(typed, meant, frozenset(answers[meant])))
-    return cases
+    cases: dict[str, Case] = {}
+    for _ in range(count * MAX_TRIES):
+        if len(cases) == count:
+            break
+        name = names.draw(rng)
+        if name.text in cases:
+            continue
+        typed = corrupt(name.text, rng, edits) if edits else name.text
+        if not edits or (typed != name.text and not names.is_name(typed)):
+            right = names.answers(name.text)
+            cases[name.text] = Case(typed, name.text, right, name.kind, edits, name.fame, name.accented)
+    return list(cases.values())
 
 
-def real_cases(data: Path) -> list[Case]:
+def part_cases(names: Names, count: int, seed: int) -> list[Case]:
+    """Correct queries that are the first or the last words of a name and no name themselves: no rule protects them."""
+    rng = random.Random(seed)
+    cases: dict[str, Case] = {}
+    for _ in range(count * MAX_TRIES):
+        if len(cases) == count:
+            break
+        name = names.draw(rng)
+        words = name.text.split()
+        if len(words) < 2:
+            continue
+        cut = rng.randint(1, len(words) - 1)
+        part = " ".join(words[:cut] if rng.random() < 0.7 else words[cut:])
+        if len(part) >= 4 and any(c.isalpha() for c in part) and not names.is_name(part):
+            cases[part] = Case(part, part, kind=name.kind, fame=name.fame, accented=name.accented)
+    return list(cases.values())
+
+
+def real_rows(data: Path) -> list[dict[str, str]]:
     with (data / "real_misspellings_dev.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return [Case(fold(r["typed"]), fold(r["correct"])) for r in rows if r["kind"] != "title_realword"]
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def unknown_cases(data: Path, lexicon: Lexicon, count: int) -> list[Case]:
-    """Correct queries about things in no catalogue here: playlist titles whose words are at least three letters."""
-    with (data / "playlists.tsv").open(encoding="utf-8", newline="") as file:
-        names = {fold(r["playlist"]) for r in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
-    plain = (n for n in names if 4 <= len(n) <= 40 and n.isascii() and n.replace(" ", "").isalpha())
-    usable = sorted(n for n in plain if not lexicon.is_name(n))
-    return [Case(n, n) for n in random.Random(SEED).sample(usable, min(count, len(usable)))]
+def real_cases(data: Path, *, realword: bool = False) -> list[Case]:
+    """What people typed for what they meant. `realword`: the wrong but existing words instead, which nobody should correct."""
+    chosen = [r for r in real_rows(data) if (r["kind"] == "title_realword") == realword]
+    return [Case(fold(r["typed"]), fold(r["correct"]), kind=r["kind"]) for r in chosen]
+
+
+def meant_items(data: Path) -> list[Item]:
+    """Catalogue rows for what the real misspellings mean, where their file says what it is: artists, titles with artist."""
+    items = []
+    for n, row in enumerate(real_rows(data)):
+        if row["kind"] in ("artist", "artist_token"):
+            items.append(Item(f"meant-{n}", row["artist_context"] or row["correct"], "artist"))
+        elif row["kind"].startswith("title"):
+            items.append(Item(f"meant-{n}", row["correct"], artist=row["artist_context"]))
+    return items
+
+
+def spelt_right(cases: Iterable[Case]) -> list[Case]:
+    """What was meant by `cases`, each once, as queries: in the catalogue or not, they must stay."""
+    return list({case.meant: replace(case, typed=case.meant) for case in cases}.values())
+
+
+def other_cases(file: Path, column: str, known: Callable[[str], bool], count: int) -> list[Case]:
+    """Correct queries about things that are no catalogue name: values of a column, 4 to 40 ASCII characters with letters."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        texts = {fold(r[column] or "") for r in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)}
+    plain = (t for t in texts if 4 <= len(t) <= 40 and t.isascii() and sum(c.isalpha() for c in t) >= 3)
+    usable = sorted(t for t in plain if not known(t))
+    return [Case(t, t) for t in random.Random(SEED).sample(usable, min(count, len(usable)))]
 
 
 def semantic_queries() -> list[dict[str, Any]]:
@@ -83,5 +134,5 @@ def matches(item: Item, wanted: dict[str, Any]) -> bool:
     year = wanted.get("year")
     if isinstance(year, dict) and not (item.year and year.get("gte", 0) <= item.year <= year.get("lte", 9999)):
         return False
-    have = {"kind": {item.kind}, "moods": set(item.moods), "genres": set(item.genres)}
+    have: dict[str, set[str]] = {"kind": {item.kind}, "moods": set(item.moods), "genres": set(item.genres)}
     return all(have[k] & set(wanted[k]) for k in have if k in wanted)

@@ -2,9 +2,11 @@
 
     searchbar train reranker --catalogue app/data/demo.csv --catalogue charts.tsv
 
-Queries are drawn from the catalogues and from text that is in none, some misspelt by `training/noise.py`; a fifth of the names
-is kept out of the lexicon, so that the network learns what an unknown name looks like. The target is the right reading where
-it is among the candidates, and the query itself where it is not: what cannot be corrected is left alone.
+Queries are drawn from the catalogues and from text that is in none, some misspelt by `training/noise.py`. What the network
+must not learn by heart is kept from it: half the queries are for names that the speller never trained on (its hold-out is
+split in two, one half for this fit and one for `make evaluate`), and an eighth of the names is missing from the lexicon. The
+target is the right reading where it is among the candidates, and the query itself where it is not: what cannot be corrected
+is left alone.
 """
 
 from __future__ import annotations
@@ -12,118 +14,122 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from rich.progress import track
 
+from app.domain import Item
 from app.lexicon import Lexicon
-from app.reranker import FEATURES, features
+from app.reranker import FEATURES, Reranker, features
 from app.speller import MAX_CANDIDATES, Policy, Question, Speller
 from app.text import fold
 from training import corpus as corpus_
 from training.embedder.pairs import read_items
 from training.local import LocalBackend
 from training.noise import corrupt
+from training.speller.ranknet import Net, fit_net
 
-HIDDEN = 32
 BATCH = 32
+UNSEEN = corpus_.HOLDOUT / 2  # share of titles for this fit that the speller never saw; the other half is for evaluation
+MISSING = 0.12  # share of names that the lexicon does not know
+UNSEEN_SHARE = 0.5  # of the queries
+ABOUT_OTHERS, MISSPELT_OTHERS, PARTS, CLEAN = 0.12, 0.03, 0.13, 0.40  # shares; the rest are misspelt names
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A query's features [readings, features], the position of the right reading, and the texts for reading misses."""
+
+    matrix: npt.NDArray[np.float32]
+    target: int
+    typed: str
+    meant: str
 
 
 class Drawn:
-    """Queries with what was meant, over one catalogue whose lexicon lacks a fifth of its names."""
+    """Queries with what was meant, over a catalogue whose lexicon lacks a share of its names."""
 
     def __init__(self, catalogue: Path, others: list[str], seed: int) -> None:
         self.rng = random.Random(seed)
-        items = read_items(catalogue)
-        self.lexicon = Lexicon([item for item in items if not corpus_.held_out(fold(item.title), 0.2)])
+        self.lexicon = Lexicon(item for item in read_items(catalogue) if not _missing(item))
         self.corpus = corpus_.load([catalogue])
+        self.unseen = [e for e in self.corpus.entries if corpus_.held_out(e.title, UNSEEN)]
         self.others = others
 
-    def draw(self) -> tuple[str, str]:
-        """(typed, meant), both folded. Names that are typed exactly never reach the reranker and are not drawn."""
+    def draw(self) -> tuple[str, str, list[str]]:
+        """(typed, meant, candidates), all folded. A name without rivals never reaches the reranker and is not drawn."""
         while True:
+            typed, meant = self._draw()
+            if not typed:
+                continue
+            named = self.lexicon.is_name(typed)
+            found = self.lexicon.rivals(typed, MAX_CANDIDATES) if named else self.lexicon.candidates(typed, MAX_CANDIDATES)
+            if found or not named:
+                return typed, meant, [c.text for c in found]
+
+    def _draw(self) -> tuple[str, str]:
+        kind = self.rng.random()
+        if kind < ABOUT_OTHERS + MISSPELT_OTHERS and self.others:
+            meant = self.rng.choice(self.others)
+            return (meant, meant) if kind < ABOUT_OTHERS else (corrupt(meant, self.rng), meant)
+        if self.unseen and self.rng.random() < UNSEEN_SHARE:
+            meant = self.rng.choice(self.unseen).title
+        else:
             meant = corpus_.query_for(self.corpus.draw(self.rng), self.rng)
-            kind = self.rng.random()
-            if kind < 0.15:
-                meant = self.rng.choice(self.others)
-                return (meant, meant) if kind < 0.12 else (corrupt(meant, self.rng), meant)
-            if kind < 0.30 and " " in meant:  # a part of a name
-                words = meant.split()
-                cut = self.rng.randint(1, len(words) - 1)
-                meant = " ".join(words[:cut] if self.rng.random() < 0.7 else words[cut:])
-            typed = meant if kind < 0.42 else corrupt(meant, self.rng)
-            if typed and not self.lexicon.is_name(typed):
-                return typed, meant
+        kind = self.rng.random()
+        if kind < PARTS and " " in meant:
+            words = meant.split()
+            cut = self.rng.randint(1, len(words) - 1)
+            meant = " ".join(words[:cut] if self.rng.random() < 0.7 else words[cut:])
+        return (meant, meant) if self.rng.random() < CLEAN else (corrupt(meant, self.rng), meant)
 
 
-def collect(speller: Speller, drawn: Drawn, count: int) -> tuple[list[np.ndarray], list[int]]:  # type: ignore[type-arg]
-    """Feature matrices and the position of the right reading for `count` queries."""
-    matrices, targets = [], []
-    for _ in track(range(count // BATCH), description="scoring readings", transient=True):
-        pairs = [drawn.draw() for _ in range(BATCH)]
-        questions = [Question(t, [c.text for c in drawn.lexicon.candidates(t, MAX_CANDIDATES)]) for t, _ in pairs]
-        for (typed, meant), readings in zip(pairs, asyncio.run(speller.score(questions)), strict=True):
-            matrices.append(features(typed, readings, drawn.lexicon))
+def _missing(item: Item) -> bool:
+    return corpus_.held_out(f"missing from the lexicon: {fold(item.title)}", MISSING)
+
+
+def collect(speller: Speller, drawn: Drawn, count: int, label: str) -> list[Example]:
+    """Features and the position of the right reading for `count` queries."""
+    found = []
+    for _ in track(range(count // BATCH), description=label, transient=True):
+        drawn_now = [drawn.draw() for _ in range(BATCH)]
+        questions = [Question(typed, candidates) for typed, _, candidates in drawn_now]
+        for (typed, meant, _), readings in zip(drawn_now, asyncio.run(speller.score(questions)), strict=True):
             texts = [r.text for r in readings]
-            targets.append(texts.index(meant) if meant in texts else 0)
-    return matrices, targets
+            matrix = features(typed, readings, drawn.lexicon)
+            found.append(Example(matrix, texts.index(meant) if meant in texts else 0, typed, meant))
+    return found
 
 
-def fit(catalogues: list[Path], others: Path | None, repository: Path, out: Path, count: int, seed: int = 17) -> None:
-    """Fit on `count` queries of each catalogue, calibrate on a fifth of them kept apart, write JSON to `out`."""
-    lines = others.read_text(encoding="utf-8").splitlines() if others else []
-    texts = list(dict.fromkeys(t for t in (fold(line.split("\t")[0])[:60] for line in lines[1:]) if len(t) > 3)) or ["news"]
+def other_texts(path: Path | None) -> list[str]:
+    """Folded queries about things in no catalogue: the first column of a TSV with a header."""
+    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path else []
+    return [t for t in dict.fromkeys(fold(line.split("\t")[0])[:60] for line in lines) if len(t) > 3]
+
+
+def fit(catalogues: list[Path], others: Path | None, repository: Path, out: Path, count: int, seed: int = 17) -> str:
+    """Fit on `count` queries of each catalogue, a fifth of them kept apart for calibration; write JSON to `out`.
+
+    Returns one line about the fit.
+    """
     backend = LocalBackend(repository, threads=2)
-    matrices: list[np.ndarray] = []  # type: ignore[type-arg]
-    targets: list[int] = []
+    nobody = Reranker([], 1.0)  # only scores are asked for
+    examples: list[Example] = []
     for n, catalogue in enumerate(catalogues):
-        drawn = Drawn(catalogue, texts, seed + n)
-        speller = Speller(backend, drawn.lexicon, None, Policy(1, 1), timeout_s=60, max_in_flight=1, max_queue=64)  # type: ignore[arg-type]
-        found = collect(speller, drawn, count)
-        matrices += found[0]
-        targets += found[1]
-    width = max(len(m) for m in matrices)
-    x = torch.zeros(len(matrices), width, len(FEATURES))
-    mask = torch.zeros(len(matrices), width, dtype=torch.bool)
-    for i, m in enumerate(matrices):
-        x[i, : len(m)] = torch.from_numpy(m)
-        mask[i, : len(m)] = True
-    y = torch.tensor(targets)
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    test, train = order[: len(y) // 5], order[len(y) // 5 :]
-    torch.manual_seed(seed)
-    net = torch.nn.Sequential(torch.nn.Linear(len(FEATURES), HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 1))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
+        drawn = Drawn(catalogue, other_texts(others), seed + n)
+        policy = Policy(1, 1)
+        speller = Speller(backend, drawn.lexicon, nobody, policy, timeout_s=60, max_in_flight=1, max_queue=64)
+        examples += collect(speller, drawn, count, f"scoring readings of {catalogue.name}")
+    net, report = fit_net([e.matrix for e in examples], [e.target for e in examples], seed)
+    save(net, out)
+    return report
 
-    def logits(rows: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = net(x[rows]).squeeze(-1).masked_fill(~mask[rows], -1e9)
-        return scores
 
-    for _ in range(60):
-        for rows in train[torch.randperm(len(train))].split(256):
-            loss = torch.nn.functional.cross_entropy(logits(rows), y[rows], label_smoothing=0.0)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        held = logits(test)
-        temperatures = np.linspace(0.6, 2.5, 39)
-        losses = [float(torch.nn.functional.cross_entropy(held / t, y[test])) for t in temperatures]
-        temperature = float(temperatures[int(np.argmin(losses))])
-        probabilities = (held / temperature).softmax(-1)
-        confidence, choice = probabilities.max(-1)
-        right = (choice == y[test]).float()
-        error = sum(
-            float((confidence[b].mean() - right[b].mean()).abs()) * int(b.sum())
-            for lo in np.arange(0, 1, 0.1)
-            if (b := (confidence > lo) & (confidence <= lo + 0.1)).any()
-        ) / len(test)
-    figures = f"right {right.mean():.1%}, calibration error {error:.3f}, T {temperature:.2f}"
-    print(f"{len(train)} queries fitted, {len(test)} held out: {figures}")
-    weights = [(net[0].weight.T, net[0].bias), (net[2].weight.T, net[2].bias)]
-    layers = [[np.round(w.detach().numpy(), 5).tolist(), np.round(b.detach().numpy(), 5).tolist()] for w, b in weights]
-    out.write_text(json.dumps({"features": FEATURES, "layers": layers, "temperature": temperature}) + "\n")
+def save(net: Net, out: Path) -> None:
+    """Write what `app.reranker.Reranker.load` reads."""
+    layers = [[np.round(w, 5).tolist(), np.round(b, 5).tolist()] for w, b in net.layers]
+    stored = {"features": FEATURES, "layers": layers, "temperature": net.temperature}
+    out.write_text(json.dumps(stored) + "\n", encoding="utf-8")

@@ -8,11 +8,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from training.corpus import Corpus, query_for
 
-SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0–3, as in BART
+BOS, PAD, EOS, UNK = 0, 1, 2, 3
+SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]  # in the order of their ids, as in BART
 
 
 def train_tokenizer(corpus: Corpus, vocab_size: int, samples: int = 400_000, seed: int = 0) -> Tokenizer:
-    """A BPE tokenizer of `vocab_size` tokens from `samples` drawn queries; ``text`` → ``text </s>``."""
+    """A BPE tokenizer from `samples` drawn queries; ``text`` → ``text </s>``.
+
+    It has `vocab_size` tokens, or fewer where the names hold fewer pieces that occur twice.
+    """
     rng = random.Random(seed)
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -24,5 +28,5 @@ def train_tokenizer(corpus: Corpus, vocab_size: int, samples: int = 400_000, see
         show_progress=False,
     )
     tokenizer.train_from_iterator((query_for(corpus.draw(rng), rng) for _ in range(samples)), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
     return tokenizer
