@@ -36,7 +36,7 @@ class LocalBackend:
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._repository = repository
-        self._aggressive: Any = load_module(repository / "speller_generate" / "1" / "aggressive.py")
+        self.aggressive: Any = load_module(repository / "speller_generate" / "1" / "aggressive.py")
         self._encoder = self._session("speller_encoder")
         self._decoder = self._session("speller_decoder")
         self._tokenizer = Tokenizer.from_file(str(repository / "speller_tokenize" / "1" / "tokenizer.json"))
@@ -60,13 +60,22 @@ class LocalBackend:
     async def close(self) -> None:
         return None
 
-    def _encode(self, texts: Array) -> Array:
-        """[batch, n] bytes → [batch, n, tokens] int32, padded; an empty text is padding alone."""
-        found = [self._tokenizer.encode(t.decode()).ids if t else [] for t in texts.flat]
-        ids = np.full((len(found), max(map(len, found), default=1) or 1), PAD, np.int32)
-        for row, tokens in enumerate(found):
-            ids[row, : len(tokens)] = tokens
-        return ids.reshape(*texts.shape, -1)
+    def encode(self, texts: Sequence[Sequence[str]]) -> Array:
+        """[batch, n] texts → [batch, n, tokens] int32, padded; an empty text or one that a row lacks is padding alone."""
+        count = max(map(len, texts))
+        found = self._tokenizer.encode_batch_fast([text for row in texts for text in row if text])
+        ids = np.full((len(texts), count, max(map(len, found), default=1)), PAD, np.int32)
+        encodings = iter(found)
+        for r, row in enumerate(texts):
+            for c, text in enumerate(row):
+                if text:
+                    tokens = next(encodings).ids
+                    ids[r, c, : len(tokens)] = tokens
+        return ids
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Texts without special tokens."""
+        return [text.strip() for text in self._tokenizer.decode_batch(ids)]
 
     def verifier(self, sources: Array) -> Any:
         """The decoder pass over encodings of `sources` [batch, tokens], as `aggressive.decode` wants it."""
@@ -74,19 +83,18 @@ class LocalBackend:
         mask = (ids != PAD).astype(np.int64)
         (hidden,) = self._encoder.run(None, {"input_ids": ids, "attention_mask": mask})
 
-        def verify(rows: Array, prefix: Array, labels: Array) -> Any:
-            feeds = {"hidden": hidden, "attention_mask": mask, "rows": rows, "prefix": prefix, "labels": labels}
-            return self._decoder.run(None, feeds)
+        def verify(trees: Mapping[str, Array]) -> Any:
+            return self._decoder.run(None, {"hidden": hidden, "attention_mask": mask, **trees})
 
         return verify
 
     def _spell(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        sources, candidates = self._encode(inputs["QUERY"])[:, 0], self._encode(inputs["CANDIDATES"])
-        decoded, logprob, scores, own, passes = self._aggressive.decode(sources, candidates, self.verifier(sources))
+        queries, proposals = ([[t.decode() for t in row] for row in inputs[name]] for name in ("QUERY", "CANDIDATES"))
+        sources, candidates = self.encode(queries)[:, 0], self.encode(proposals)
+        decoded, logprob, scores, own, passes = self.aggressive.decode(sources, candidates, self.verifier(sources))
         self.passes += passes.tolist()
-        texts = [self._tokenizer.decode(ids).strip().encode() for ids in decoded]
         return {
-            "TEXT": np.array([[t] for t in texts], np.object_),
+            "TEXT": np.array([[text.encode()] for text in self.decode(decoded)], np.object_),
             "LOGPROB": logprob[:, None],
             "QUERY_LOGPROB": own[:, None],
             "CANDIDATE_LOGPROBS": scores,

@@ -4,7 +4,7 @@ ONNX Runtime's own dynamic quantisation takes one activation scale for a whole t
 queries of its batch and on its padding: aggressive decoding would then differ from plain greedy decoding now and then. Here
 each token has its own scale (LLM.int8(), arXiv 2208.07339 §3.1, without the outlier split), so a row's result is its own.
 
-Every `MatMul` with a constant weight [k, n] becomes
+Every product with a constant weight [k, n] (`MatMul`, or the `Gemm` of a linear layer over rows) becomes
 
     scale = max|x| / 127 over k;  q = round(x / scale) + 128 as uint8;  y = MatMulInteger(q, W₈) · scale · scale_W
 
@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+_DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators
 _TINY = 1e-8  # keeps an all-zero row from dividing by zero
 
 
@@ -28,6 +29,7 @@ def _constants() -> list[onnx.TensorProto]:
         numpy_helper.from_array(np.array(_TINY, np.float32), "q8_tiny"),
         numpy_helper.from_array(np.array(128, np.float32), "q8_shift"),
         numpy_helper.from_array(np.array(128, np.uint8), "q8_zero"),
+        numpy_helper.from_array(np.array(1, np.float32), "q8_one"),
         numpy_helper.from_array(np.array([-1], np.int64), "q8_last"),
     ]
 
@@ -37,22 +39,18 @@ def quantise(source: Path, target: Path) -> None:
     model = onnx.load(source)
     graph = model.graph
     weights = {t.name: t for t in graph.initializer}
-    uses: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            uses[name] = uses.get(name, 0) + 1
     quantised: dict[str, str] = {}  # activation → its prefix, shared by q, k and v projections
     nodes: list[onnx.NodeProto] = []
     dropped: set[str] = set()
     added = _constants()
     for node in graph.node:
-        weight = weights.get(node.input[1]) if node.op_type == "MatMul" else None
-        if weight is not None and len(weight.dims) == 2:
-            x, y = node.input[0], node.output[0]
+        weight = _weight(node, weights)
+        if weight is not None:
+            x = node.input[0]
             if x not in quantised:
                 quantised[x] = f"{x}_q8"
-                nodes += _quantise_activation(x, quantised[x])
-            nodes += _integer_matmul(quantised[x], weight, y, added)
+                nodes += (_quantise_rows if node.op_type == "Gemm" else _quantise_activation)(x, quantised[x])
+            nodes += _integer_matmul(quantised[x], weight, node, added)
             dropped.add(weight.name)
         elif node.op_type == "Gather" and _is_table(weights.get(node.input[0])):
             table = weights[node.input[0]]
@@ -65,9 +63,21 @@ def quantise(source: Path, target: Path) -> None:
     still_used = {name for node in nodes for name in node.input}
     kept = [t for t in graph.initializer if t.name not in dropped or t.name in still_used]
     del graph.initializer[:]
-    graph.initializer.extend(kept + added)
+    graph.initializer.extend(kept + [t for t in added if t.name in still_used])
+    if all(opset.domain != _DOMAIN for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     onnx.checker.check_model(model)
     onnx.save(model, target)
+
+
+def _weight(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> onnx.TensorProto | None:
+    """The constant float weight of a product that can be quantised."""
+    if node.op_type not in ("MatMul", "Gemm"):
+        return None
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    plain = not given.get("transA") and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0
+    weight = weights.get(node.input[1])
+    return weight if plain and _is_table(weight) else None
 
 
 def _is_table(tensor: onnx.TensorProto | None) -> bool:
@@ -88,19 +98,33 @@ def _quantise_activation(x: str, q: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _integer_matmul(q: str, weight: onnx.TensorProto, y: str, added: list[onnx.TensorProto]) -> list[onnx.NodeProto]:
-    """Nodes for y = q · W₈ rescaled; the int8 weight and its per-column scale join `added` once."""
+def _quantise_rows(x: str, q: str) -> list[onnx.NodeProto]:
+    """The same for an activation of rows [n, k], where one `QuantizeLinear` does the last four steps."""
+    return [
+        *_quantise_activation(x, q)[:4],
+        helper.make_node("Squeeze", [f"{q}_scale", "q8_last"], [f"{q}_flat"]),
+        helper.make_node("Shape", [f"{q}_flat"], [f"{q}_rows"]),
+        helper.make_node("Expand", ["q8_zero", f"{q}_rows"], [f"{q}_zeros"]),
+        helper.make_node("QuantizeLinear", [x, f"{q}_flat", f"{q}_zeros"], [q], axis=0),
+    ]
+
+
+def _integer_matmul(
+    q: str, weight: onnx.TensorProto, node: onnx.NodeProto, added: list[onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """Nodes for y = q · W₈ rescaled, and a Gemm's bias; the int8 weight and its per-column scale join `added` once."""
+    y, bias = node.output[0], node.input[2] if len(node.input) > 2 else ""
+    turned = any(a.name == "transB" and a.i for a in node.attribute)
     int8, scale = f"{weight.name}_q8", f"{weight.name}_q8_scale"
     if int8 not in {t.name for t in added}:
-        array = numpy_helper.to_array(weight)
+        array = numpy_helper.to_array(weight).T if turned else numpy_helper.to_array(weight)
         column = np.maximum(np.abs(array).max(axis=0), _TINY) / 127
         added.append(numpy_helper.from_array(np.round(array / column).astype(np.int8), int8))
         added.append(numpy_helper.from_array(column.astype(np.float32), scale))
     return [
-        helper.make_node("MatMulInteger", [q, int8, "q8_zero"], [f"{y}_i32"]),
-        helper.make_node("Cast", [f"{y}_i32"], [f"{y}_f32"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{y}_f32", f"{q}_scale"], [f"{y}_row"]),
-        helper.make_node("Mul", [f"{y}_row", scale], [y]),
+        helper.make_node("MatMulIntegerToFloat", [q, int8, "q8_one", scale, "q8_zero"], [f"{y}_column"], domain=_DOMAIN),
+        helper.make_node("Mul", [f"{y}_column", f"{q}_scale"], [f"{y}_product" if bias else y]),
+        *([helper.make_node("Add", [f"{y}_product", bias], [y])] if bias else []),
     ]
 
 

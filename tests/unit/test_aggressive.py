@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ import pytest
 VOCABULARY = 12  # ids 0–11, PAD 1 and EOS 2 among them
 TABLE = 4096
 Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Trees = dict[str, npt.NDArray[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,7 @@ class TableModel:
         self._sources = sources
         self._shifts = np.array([shifts[hash_of(source) % len(shifts)] for source in sources])
         self.passes = 0
+        self._known: dict[tuple[int, tuple[int, ...]], npt.NDArray[np.float64]] = {}
 
     def scores(self, rows: Ids, prefix: Ids) -> npt.NDArray[np.float64]:
         """Log-probabilities [r, t, VOCABULARY] of what follows each prefix."""
@@ -59,11 +63,22 @@ class TableModel:
         top = out.max(axis=2, keepdims=True)
         return np.asarray(out - top - np.log(np.exp(out - top).sum(axis=2, keepdims=True)))
 
-    def verify(self, rows: Ids, prefix: Ids, labels: Ids) -> tuple[Ids, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """What speller_decoder answers: argmax, its log-probability, the labels' log-probability, each [r, t]."""
+    def verify(self, trees: Trees) -> tuple[Ids, Floats, Floats]:
+        """What speller_decoder answers: argmax and its log-probability [asked], the labels' log-probability [edges]."""
         self.passes += 1
-        scores = self.scores(rows, prefix)
-        return scores.argmax(axis=2), scores.max(axis=2), np.take_along_axis(scores, labels[:, :, None], axis=2)[:, :, 0]
+        owners, places = np.divmod(trees["slots"], trees["visible"].shape[1])
+        scores = []
+        for node in trees["asked"]:
+            tree = owners[node]
+            row = int(trees["rows"][tree])
+            seen = np.flatnonzero((owners == tree) & trees["visible"][tree, places[node]][places])
+            assert trees["positions"][seen].tolist() == list(range(len(seen))), "a node sees one token at each depth above it"
+            prefix = tuple(trees["tokens"][seen].tolist())
+            if (row, prefix) not in self._known:
+                self._known[row, prefix] = self.scores(np.array([row]), np.array([prefix]))[0, -1]
+            scores.append(self._known[row, prefix])
+        table = np.array(scores)
+        return table.argmax(axis=1), table.max(axis=1), table[trees["edges"], trees["labels"]]
 
     def greedy(self, row: int, limit: int) -> tuple[list[int], float]:
         """Plain greedy decoding, a token a pass: the definition."""
@@ -206,8 +221,9 @@ def test_mates_do_not_change_an_output(aggressive: ModuleType) -> None:
 def test_output_ends_at_its_limit(aggressive: ModuleType) -> None:
     """A model that never stops is stopped `SLACK` tokens after the query's length, and at `MAX_TOKENS` in any case."""
 
-    def never(rows: Ids, prefix: Ids, labels: Ids) -> tuple[Ids, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return np.full(prefix.shape, 5), np.full(prefix.shape, -1.0), np.full(prefix.shape, -2.0)
+    def never(trees: Trees) -> tuple[Ids, Floats, Floats]:
+        asked, edges = len(trees["asked"]), len(trees["edges"])
+        return np.full(asked, 5), np.full(asked, -1.0), np.full(edges, -2.0)
 
     sources = [[7, 7, 2], [6] * 63 + [2]]
     outputs, logprobs, *_ = aggressive.decode(padded(sources), stacked([[[]], [[]]]), never)
@@ -222,3 +238,36 @@ def test_an_end_inside_a_draft_ends_the_output(aggressive: ModuleType) -> None:
     model = TableModel(sources, copying=0.95)
     outputs, *_ = aggressive.decode(padded(sources), stacked([[[]] for _ in sources]), model.verify)
     assert outputs == [model.greedy(row, len(source) + aggressive.SLACK)[0] for row, source in enumerate(sources)]
+
+
+def test_drafts_share_what_they_begin_with(aggressive: ModuleType) -> None:
+    """The first pass holds each distinct beginning once: as many nodes as there are different prefixes, no token after EOS."""
+    sources, candidates = [[3, 4, 5, 2], [6, 2]], [[[3, 4, 6, 2], [3, 4, 5, 2]], [[6, 7, 2], []]]
+    given: list[Trees] = []
+
+    def verify(trees: Trees) -> tuple[Ids, Floats, Floats]:
+        given.append(trees)
+        return np.full(len(trees["asked"]), 2), np.zeros(len(trees["asked"])), np.zeros(len(trees["edges"]))
+
+    aggressive.decode(padded(sources), stacked(candidates), verify)
+    (trees,) = given
+    assert trees["tokens"].tolist() == [2, 3, 4, 5, 6, 2, 6, 7]
+    assert trees["positions"].tolist() == [0, 1, 2, 3, 3, 0, 1, 2]
+    assert trees["slots"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert trees["visible"][0, 4].tolist() == [True, True, True, False, True]
+    assert len(trees["edges"]) == 4 + 2 + 2 + 2
+
+
+def test_later_passes_ask_only_for_what_is_new(aggressive: ModuleType) -> None:
+    """The accepted prefix is there to be attended to; what follows each of its tokens is known already."""
+    rng = np.random.default_rng(10)
+    sources = [draw_text(rng) for _ in range(40)]
+    model, asked = TableModel(sources, copying=0.7), []
+
+    def verify(trees: Trees) -> tuple[Ids, Floats, Floats]:
+        asked.append((len(trees["asked"]), len(trees["tokens"])))
+        return model.verify(trees)
+
+    aggressive.decode(padded(sources), stacked([[[]] for _ in sources]), verify)
+    assert asked[0][0] == asked[0][1]
+    assert len(asked) > 1 and all(few < all_of_them for few, all_of_them in asked[1:])

@@ -84,7 +84,9 @@ def policy_lines(judged: Sequence[Judged], settings: Settings) -> list[str]:
         f"Per 1 000 queries of a traffic of {mix} (groups without queries left out, the rest scaled up): wrong actions and "
         "corrections missed if every proposal from the threshold on were acted on. The baseline is to act on none: "
         f"{effect(judged, 2.0, 0).missed:.0f} corrections missed. A wrong replacement costs as much as {REPLACE_COST:g} missed "
-        f"corrections, a wrong suggestion as much as {SUGGEST_COST:g}: a choice, as is the mix. "
+        f"corrections, a wrong suggestion as much as {SUGGEST_COST:.2g}: a choice, as is the mix. By these costs alone a "
+        f"calibrated confidence would be acted on from {REPLACE_COST / (1 + REPLACE_COST):.2f} and "
+        f"{SUGGEST_COST / (1 + SUGGEST_COST):.2f}. "
         "`training/evaluation/policy.py` finds the cheapest; thresholds chosen from this table are optimistic on it.",
         "",
         *table(("threshold", "wrong", "missed", "cost as replace", "cost as suggest", ""), rows),

@@ -4,7 +4,7 @@
 
 Queries are drawn from the catalogues and from text that is in none, some misspelt by `training/noise.py`. What the network
 must not learn by heart is kept from it: half the queries are for names that the speller never trained on (its hold-out is
-split in two, one half for this fit and one for `make evaluate`), and an eighth of the names is missing from the lexicon. The
+split in two, one half for this fit and one for `make evaluate`), and a quarter of the names is missing from the lexicon. The
 target is the right reading where it is among the candidates, and the query itself where it is not: what cannot be corrected
 is left alone.
 """
@@ -34,7 +34,7 @@ from training.speller.ranknet import Net, fit_net
 
 BATCH = 32
 UNSEEN = corpus_.HOLDOUT / 2  # share of titles for this fit that the speller never saw; the other half is for evaluation
-MISSING = 0.12  # share of names that the lexicon does not know
+MISSING = 0.25  # share of names that the lexicon does not know
 UNSEEN_SHARE = 0.5  # of the queries
 ABOUT_OTHERS, MISSPELT_OTHERS, PARTS, CLEAN = 0.12, 0.03, 0.13, 0.40  # shares; the rest are misspelt names
 

@@ -1,17 +1,16 @@
-"""Aggressive greedy decoding with many drafts, free of Triton so that it can be tested alone.
+"""Aggressive greedy decoding with a tree of drafts, free of Triton so that it can be tested alone.
 
 Spelling correction copies most of its input, so the input is a good guess of the output. One decoder pass verifies a whole
-draft: the argmax after every prefix position at once. As long as argmax and draft agree the draft *is* the greedy output; at
-the first disagreement the argmax is kept and the rest of the draft re-aligned (input-guided aggressive decoding, arXiv
-2106.04970; lossless speculation, arXiv 2205.10350).
+draft: the argmax after every prefix at once. As long as argmax and draft agree the draft *is* the greedy output; at the first
+disagreement the argmax is kept and the rest of the draft re-aligned (input-guided aggressive decoding, arXiv 2106.04970;
+lossless speculation, arXiv 2205.10350).
 
 Two things go further here. Candidate readings from the catalogue travel with the query; each is a draft too, so that a
-correction the lexicon thought of is confirmed in the first pass. And where a draft breaks, all plausible re-alignments of its
-tail are verified side by side in one pass. The output is token for token that of plain greedy decoding: every accepted token
-is the argmax after the accepted prefix.
+correction the lexicon thought of is confirmed in the first pass. And where a draft breaks, several re-alignments of its tail
+are verified in one pass. The drafts of a query form a tree: what they begin with in common is computed once (SpecInfer, arXiv
+2305.09781). The output is token for token that of plain greedy decoding: every accepted token is the argmax after the
+accepted prefix.
 """
-
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,23 +19,70 @@ PAD = 1
 EOS = 2
 SLACK = 12  # an output may be this many tokens longer than its input
 MAX_TOKENS = 72
-MAX_TAILS = 6
+MAX_TAILS = 2  # of 1 to 6 the cheapest on two cores: more make a pass wider than they save passes
 
 
-@dataclass
-class Row:
-    """One query on its way through the decoder."""
+class Query:
+    """One query on its way through the decoder, and the tree of its next pass.
 
-    index: int  # its row in the encoder's batch
-    drafts: list  # token lists ending in EOS; drafts[0] is the query itself
-    limit: int
-    accepted: list = field(default_factory=list)
-    logprob: float = 0.0
-    passes: int = 0
+    A node stands for a prefix: a token after its parent's prefix, node 0 for START alone. An edge stands for a token that may
+    follow a node; each token of a draft has one, and it leads to a node unless the token is EOS, after which nothing is asked.
+    """
+
+    def __init__(self, index, drafts):
+        self.index = index  # its row in the encoder's batch
+        self.drafts = drafts  # token lists; drafts[0] is the query itself
+        self.limit = min(len(drafts[0]) + SLACK, MAX_TOKENS)
+        self.accepted = []
+        self.logprob = 0.0
+        self.passes = 0
+        self.root()
 
     @property
     def done(self):
         return len(self.accepted) >= self.limit or (bool(self.accepted) and self.accepted[-1] == EOS)
+
+    def root(self):
+        """A tree of the accepted prefix alone; `tip` is its last node."""
+        self.tokens = [START, *self.accepted]
+        self.tip = len(self.accepted)
+        self.parents = [0, *range(self.tip)]
+        self.depths = list(range(self.tip + 1))
+        self.branches = [{} for _ in self.tokens]  # of each node: token → (edge, node that it leads to, None after EOS)
+        self.edges = []  # (node, token)
+
+    def graft(self, tail):
+        """Grow the tree by `tail` after the tip; returns the tail's edges."""
+        node, path = self.tip, []
+        for token in tail:
+            if token not in self.branches[node]:
+                child = None if token == EOS else len(self.tokens)
+                self.branches[node][token] = (len(self.edges), child)
+                self.edges.append((node, token))
+                if child is not None:
+                    self.tokens.append(token)
+                    self.parents.append(node)
+                    self.depths.append(self.depths[node] + 1)
+                    self.branches.append({})
+            edge, node = self.branches[node][token]
+            path.append(edge)
+            if node is None:
+                break
+        return path
+
+    def accept(self, argmax, best):
+        """Follow the argmax from the tip as long as a draft had guessed it, and take the token after that too.
+
+        Args:
+            argmax, best: for each node from the tip on, in order.
+        """
+        node = start = self.tip
+        self.passes += 1
+        while node is not None and not self.done:
+            token = argmax[node - start]
+            self.accepted.append(token)
+            self.logprob += best[node - start]
+            _, node = self.branches[node].get(token, (None, None))
 
 
 def decode(sources, candidates, verify):
@@ -45,106 +91,108 @@ def decode(sources, candidates, verify):
     Args:
         sources: [batch, tokens] int32, each row a query ending in EOS, then padding.
         candidates: [batch, n, tokens] int32, likewise; an all-padding row stands for no candidate.
-        verify: callable (rows [r], prefix [r, t], labels [r, t], all int64) → (argmax [r, t], its log-probability [r, t], the
-            labels' log-probability [r, t]): one decoder pass.
+        verify: callable (what `forest` returns) → argmax [asked] int64, its log-probability [asked], the labels'
+            log-probability [edges]: one decoder pass.
 
     Returns:
         outputs: list of token lists; logprobs [batch] float32; candidate_logprobs [batch, n] float32 (-inf for no candidate);
         query_logprobs [batch] float32; passes [batch] int32: decoder passes each query took part in.
     """
-    batch, count = candidates.shape[:2]
-    states, owners = [], []
-    for b in range(batch):
-        source = strip(sources[b]) or [EOS]
-        given = [(n, strip(candidates[b, n])) for n in range(count)]
-        given = [(n, tokens) for n, tokens in given if tokens]
-        states.append(Row(b, [source] + [tokens for _, tokens in given], min(len(source) + SLACK, MAX_TOKENS)))
-        owners.append([n for n, _ in given])
+    queries, paths = [], []
+    for index, (source, texts) in enumerate(zip(sources.tolist(), candidates.tolist())):
+        drafts = [strip(source) or [EOS], *map(strip, texts)]
+        query = Query(index, [drafts[0], *filter(None, drafts[1:])])
+        paths.append([query.graft(draft) for draft in drafts])
+        queries.append(query)
 
-    candidate_logprobs = np.full((batch, count), -np.inf, np.float32)
-    query_logprobs = np.zeros(batch, np.float32)
-    first = True
-    active = states
-    while active:
-        trials = [(state, tail) for state in active for tail in (state.drafts if first else tails(state))]
-        argmax, best, logprob = run(trials, verify)
-        if first:
-            score(states, owners, trials, logprob, query_logprobs, candidate_logprobs)
-            first = False
-        accept(active, trials, argmax, best)
-        active = [state for state in active if not state.done]
+    labels = advance(queries, verify)
+    scores = np.full((len(queries), 1 + candidates.shape[1]), -np.inf, np.float32)
+    for row, (drafts, logprob) in enumerate(zip(paths, labels)):
+        for column, path in enumerate(drafts):
+            if path:
+                scores[row, column] = sum([logprob[edge] for edge in path])
 
-    logprobs = np.array([state.logprob for state in states], np.float32)
-    passes = np.array([state.passes for state in states], np.int32)
-    return [state.accepted for state in states], logprobs, candidate_logprobs, query_logprobs, passes
+    while active := [query for query in queries if not query.done]:
+        for query in active:
+            query.root()
+            for tail in tails(query):
+                query.graft(tail)
+        advance(active, verify)
+    logprobs = np.array([query.logprob for query in queries], np.float32)
+    passes = np.array([query.passes for query in queries], np.int32)
+    return [query.accepted for query in queries], logprobs, scores[:, 1:], scores[:, 0], passes
 
 
 def strip(ids):
     """A padded row as a list up to and including its first EOS; empty for padding alone."""
-    tokens = [int(i) for i in ids if i != PAD]
+    tokens = [i for i in ids if i != PAD]
     return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
 
 
-def tails(state):
-    """Guesses of what follows `state.accepted`, most plausible first, each ending in EOS.
+def tails(query):
+    """Guesses of what follows `query.accepted`, most plausible first.
 
     A tail starts after a token equal to the last accepted one, near the same place, in any draft; or it assumes that the last
-    accepted token stands for none, one, two or three tokens of the query.
+    accepted token stands for none, one, two or three tokens of the query. An output that repeats itself, as the model's for
+    garbage does, may go on as it went on before.
     """
-    done, last = len(state.accepted), state.accepted[-1]
+    done, last = len(query.accepted), query.accepted[-1]
     guesses = []
-    for draft in state.drafts:
+    for draft in query.drafts:
         places = [p for p, token in enumerate(draft[:-1]) if token == last and abs(p - done) <= 4]
         guesses += [draft[p + 1 :] for p in sorted(places, key=lambda p: abs(p + 1 - done))[:2]]
-    source = state.drafts[0]
+    source = query.drafts[0]
     guesses += [source[done + shift :] for shift in (0, 1, -1, 2) if 0 <= done + shift < len(source)]
-    unique = list(dict.fromkeys(tuple(guess) for guess in guesses))[:MAX_TAILS]
-    return [list(guess) for guess in unique] or [[EOS]]
+    unique = list(dict.fromkeys(map(tuple, guesses)))[:MAX_TAILS]
+    return [tail[: query.limit - done] for tail in (*unique, *repetition(query.accepted))]
 
 
-def run(trials, verify):
-    """One decoder pass over all trials, padded to the longest."""
-    width = max(len(state.accepted) + len(tail) for state, tail in trials)
-    prefix = np.full((len(trials), width), PAD, np.int64)
-    labels = np.full((len(trials), width), PAD, np.int64)
-    for r, (state, tail) in enumerate(trials):
-        tokens = state.accepted + tail
-        labels[r, : len(tokens)] = tokens
-        prefix[r, 0] = START
-        prefix[r, 1 : len(tokens)] = tokens[:-1]
-    rows = np.array([state.index for state, _ in trials], np.int64)
-    return verify(rows, prefix, labels)
+def repetition(accepted):
+    """What followed the last two tokens when they stood in `accepted` before, at most once."""
+    pair = accepted[-2:]
+    ends = (p for p in range(len(accepted) - 1, 1, -1) if accepted[p - 2 : p] == pair)
+    return [tuple(accepted[p:]) for p in ends][:1]
 
 
-def score(states, owners, trials, logprob, query_logprobs, candidate_logprobs):
-    """Log-probability of each whole draft, read off the first pass."""
-    r = 0
-    for state, names in zip(states, owners):
-        for position, draft in enumerate(state.drafts):
-            total = float(logprob[r, : len(draft)].sum())
-            if position == 0:
-                query_logprobs[state.index] = total
-            else:
-                candidate_logprobs[state.index, names[position - 1]] = total
-            r += 1
+def advance(queries, verify):
+    """One decoder pass over the trees of `queries`; returns the log-probabilities of each tree's edges."""
+    argmax, best, logprob = (part.tolist() for part in verify(forest(queries)))
+    labels, node, edge = [], 0, 0
+    for query in queries:
+        nodes, edges = len(query.tokens) - query.tip, len(query.edges)
+        query.accept(argmax[node : node + nodes], best[node : node + nodes])
+        labels.append(logprob[edge : edge + edges])
+        node, edge = node + nodes, edge + edges
+    return labels
 
 
-def accept(active, trials, argmax, best):
-    """Extend each query by the longest run of argmax tokens that one of its trials had guessed, and by the token after it."""
-    chosen = {}
-    for r, (state, tail) in enumerate(trials):
-        done = len(state.accepted)
-        guessed = argmax[r, done : done + len(tail)]
-        agree = 0
-        while agree < len(tail) and guessed[agree] == tail[agree]:
-            agree += 1
-        length = min(agree + 1, len(tail))  # the token after the agreement is the argmax too
-        if length > chosen.get(state.index, (0, 0))[0]:
-            chosen[state.index] = (length, r)
-    for state in active:
-        length, r = chosen[state.index]
-        done = len(state.accepted)
-        length = min(length, state.limit - done)
-        state.accepted = state.accepted + [int(t) for t in argmax[r, done : done + length]]
-        state.logprob += float(best[r, done : done + length].sum())
-        state.passes += 1
+def forest(queries):
+    """The decoder's inputs for one tree a query, by tensor name; shapes in `training/speller/graph.py`."""
+    width = max(len(query.tokens) for query in queries)
+    parents = np.zeros((len(queries), width), np.int64)
+    live = np.zeros((len(queries), width), np.bool_)
+    for row, query in enumerate(queries):
+        parents[row, : len(query.parents)] = query.parents
+        live[row, : len(query.parents)] = True
+    visible = np.zeros((len(queries), width, width), np.bool_)
+    row = np.arange(len(queries))
+    for node in range(width):  # a parent stands before its children
+        visible[:, node] = visible[row, parents[:, node]]
+        visible[:, node, node] = True
+    slots = np.flatnonzero(live)
+    asked, edges, node = [], [], 0
+    for query in queries:  # the accepted prefix has told what it had to tell
+        first = len(asked) - query.tip
+        asked += range(node + query.tip, node + len(query.tokens))
+        edges += [(first + parent, token) for parent, token in query.edges]
+        node += len(query.tokens)
+    parents, labels = zip(*edges) if edges else ([0], [EOS])
+    flat = {
+        "rows": [query.index for query in queries],
+        "tokens": [token for query in queries for token in query.tokens],
+        "positions": [depth for query in queries for depth in query.depths],
+        "asked": asked,
+        "edges": parents,
+        "labels": labels,
+    }
+    return {"visible": visible, "slots": slots, **{name: np.array(ids, np.int64) for name, ids in flat.items()}}

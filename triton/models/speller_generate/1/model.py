@@ -27,9 +27,8 @@ class TritonPythonModel:
         mask = (ids != PAD).astype(np.int64)
         (hidden,) = call("speller_encoder", {"input_ids": ids, "attention_mask": mask}, ["hidden"])
 
-        def verify(rows, prefix, labels):
-            feeds = {"hidden": hidden, "attention_mask": mask, "rows": rows, "prefix": prefix, "labels": labels}
-            return call("speller_decoder", feeds, ["argmax", "best", "logprob"])
+        def verify(trees):
+            return call("speller_decoder", {"hidden": hidden, "attention_mask": mask, **trees}, ["argmax", "best", "logprob"])
 
         return decode(sources, candidates, verify)
 

@@ -1,0 +1,188 @@
+"""BART-family encoder and decoder as ONNX graphs compute them: no padding in the layers, drafts as trees.
+
+The modules hold the weights of a `BartForConditionalGeneration` (post-norm) or `MBartForConditionalGeneration` (pre-norm) and
+give the same numbers as its own forward, with three differences in what is computed:
+
+- Everything but attention runs on live tokens only, [n, d_model]; attention alone sees padded rows. In a mixed batch half of
+  the padded tokens are padding (effective transformer, ByteTransformer: arXiv 2210.03052).
+- A row of the decoder is a tree of drafts that share their beginnings, each node attending to its ancestors (SpecInfer,
+  arXiv 2305.09781 §4): a prefix is computed once, and so are the cross-attention keys and values of its query.
+- Query, key and value projections are one product, the scaling folded into it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+OFFSET = 2  # of BART's position table
+
+
+def stacked(*projections: nn.Linear, scale: float = 1.0) -> nn.Linear:
+    """One projection for several over the same input; the first one's output times `scale`."""
+    first, *others = projections
+    out = nn.Linear(first.in_features, sum(p.out_features for p in projections))
+    out.weight.data = torch.cat([first.weight.data * scale, *(p.weight.data for p in others)])
+    out.bias.data = torch.cat([first.bias.data * scale, *(p.bias.data for p in others)])
+    return out
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) -> Tensor:
+    """Scaled queries [r, m, d] over keys and values [r, s, d], `bias` [r, 1, m or 1, s] added to the scores → [r, m, d]."""
+    rows, _, width = query.shape
+    q, k, v = (x.reshape(rows, -1, heads, width // heads).transpose(1, 2) for x in (query, key, value))
+    weights = torch.softmax(q @ k.transpose(2, 3) + bias, dim=-1)
+    return (weights @ v).transpose(1, 2).reshape(rows, -1, width)
+
+
+def barred(allowed: Tensor) -> Tensor:
+    """The bias that keeps attention from what is not `allowed`; finite, so that a row with nothing allowed is no NaN."""
+    return (1.0 - allowed.to(torch.float32)) * torch.finfo(torch.float32).min
+
+
+class Layer(nn.Module):
+    """What encoder and decoder layers share: residuals, the norm before or after, and the feed-forward block."""
+
+    def __init__(self, layer: nn.Module, heads: int, pre_norm: bool) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        self.heads, self.pre_norm = heads, pre_norm
+        self.qkv = stacked(attention.q_proj, attention.k_proj, attention.v_proj, scale=attention.scaling)
+        self.out, self.norm = attention.out_proj, layer.self_attn_layer_norm
+        self.fc1, self.fc2, self.activation, self.last_norm = layer.fc1, layer.fc2, layer.activation_fn, layer.final_layer_norm
+
+    def attention(self, x: Tensor, shape: tuple[Tensor | int, ...], at: Tensor, slots: Tensor, bias: Tensor) -> Tensor:
+        """Self-attention of live tokens `x` [n, d]: `at` [r·m] takes them to their places, `slots` [n] back."""
+        q, k, v = self.qkv(x).index_select(0, at).reshape(*shape, -1).split(x.shape[-1], dim=-1)
+        return self.out(attend(q, k, v, bias, self.heads).flatten(0, 1).index_select(0, slots))
+
+    def residual(self, x: Tensor, norm: nn.Module, branch: object) -> Tensor:
+        out: Tensor = x + branch(norm(x)) if self.pre_norm else norm(x + branch(x))  # type: ignore[operator]
+        return out
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.residual(x, self.last_norm, lambda h: self.fc2(self.activation(self.fc1(h))))
+
+
+class DecoderLayer(Layer):
+    def __init__(self, layer: nn.Module, heads: int, pre_norm: bool) -> None:
+        super().__init__(layer, heads, pre_norm)
+        cross = layer.encoder_attn
+        self.cross_q = stacked(cross.q_proj, scale=cross.scaling)
+        self.cross_out, self.cross_norm = cross.out_proj, layer.encoder_attn_layer_norm
+
+    def cross(
+        self, x: Tensor, key: Tensor, value: Tensor, shape: tuple[Tensor | int, ...], at: Tensor, slots: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Attention of live tokens `x` [n, d] to `key` and `value` [r, s, d]."""
+        q = self.cross_q(x).index_select(0, at).reshape(*shape, -1)
+        return self.cross_out(attend(q, key, value, bias, self.heads).flatten(0, 1).index_select(0, slots))
+
+
+class Stem(nn.Module):
+    """Token and position embedding of one half, and the norm after its last layer, which post-norm models lack."""
+
+    def __init__(self, half: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.positions, self.norm = half.embed_tokens, half.embed_positions.weight, half.layernorm_embedding
+        self.pre_norm = hasattr(half, "layer_norm")
+        self.last_norm = half.layer_norm if self.pre_norm else nn.Identity()
+
+    def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.embed(ids) + self.positions[positions + OFFSET])
+        return out
+
+
+def packing(live: Tensor) -> tuple[Tensor, Tensor]:
+    """For `live` [r·m] bool, its first true: the places of the live tokens [n], and for each place its token [r·m]."""
+    return live.nonzero().squeeze(1), live.to(torch.int64).cumsum(0) - 1
+
+
+class Encoder(nn.Module):
+    """input_ids, attention_mask [b, s] int64 → hidden [b, s, d_model]; what stands at padding is of no use to anybody."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        half = model.get_encoder()
+        self.stem = Stem(half)
+        heads = model.config.encoder_attention_heads
+        self.layers = nn.ModuleList(Layer(layer, heads, self.stem.pre_norm) for layer in half.layers)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        shape = input_ids.shape
+        position = torch.arange(shape[1]).expand(shape)
+        live = torch.logical_or(attention_mask > 0, position == 0).flatten()  # a row of padding alone keeps one token
+        slots, at = packing(live)
+        bias = barred(attention_mask)[:, None, None, :]
+        x = self.stem(input_ids.flatten().index_select(0, slots), position.flatten().index_select(0, slots))
+        for layer in self.layers:
+            x = layer.residual(x, layer.norm, lambda h, layer=layer: layer.attention(h, shape, at, slots, bias))
+            x = layer.feed_forward(x)
+        out: Tensor = self.stem.last_norm(x).index_select(0, at).reshape(*shape, -1)
+        return out
+
+
+class Decoder(nn.Module):
+    """One pass over trees of drafts, a row of at most m nodes for each query asked; n nodes, e edges in all.
+
+    hidden [b, s, d_model], attention_mask [b, s]: the encoder's; rows [r]: the encoder row of each tree
+    visible [r, m, m] bool: which nodes of its row a node attends to: itself and its ancestors
+    slots [n]: each node's place in [r · m], ascending; tokens [n]: decoder input; positions [n]: depth
+    asked [q]: the nodes after which the next token is wanted
+    edges [e]: one of those asked, by its place there; labels [e]: a token that may follow it
+    → argmax [q] int64 after each node asked and its log-probability `best` [q]; logprob [e]: the labels'
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        half = model.get_decoder()
+        self.stem = Stem(half)
+        heads = model.config.decoder_attention_heads
+        self.layers = nn.ModuleList(DecoderLayer(layer, heads, self.stem.pre_norm) for layer in half.layers)
+        crosses = [layer.encoder_attn for layer in half.layers]
+        self.memory = stacked(*(projection for cross in crosses for projection in (cross.k_proj, cross.v_proj)))
+        head = model.get_output_embeddings()
+        self.head = nn.Linear(head.in_features, head.out_features, bias=bool(model.final_logits_bias.any()))
+        self.head.weight = head.weight
+        if self.head.bias is not None:
+            self.head.bias.data = model.final_logits_bias[0]
+
+    def forward(
+        self,
+        hidden: Tensor,
+        attention_mask: Tensor,
+        rows: Tensor,
+        visible: Tensor,
+        slots: Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        asked: Tensor,
+        edges: Tensor,
+        labels: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        shape = visible.shape[:2]
+        places = torch.zeros_like(visible[:, :, 0], dtype=torch.int64).flatten()
+        at = places.scatter(0, slots, torch.arange(slots.shape[0]))
+        bias = barred(visible)[:, None]
+        mask = attention_mask.index_select(0, rows)
+        padding = barred(mask)[:, None, None, :]
+        seen, place = packing(torch.logical_or(mask > 0, torch.arange(mask.shape[1]) == 0).flatten())
+        memory = self.memory(hidden.index_select(0, rows).flatten(0, 1).index_select(0, seen))
+        memory = memory.index_select(0, place).reshape(*mask.shape, -1)
+        kept = memory.split(hidden.shape[-1], dim=-1)  # key and value of the first layer, of the second, …
+        x = self.stem(tokens, positions)
+        for layer, key, value in zip(self.layers, kept[::2], kept[1::2], strict=True):
+            x = layer.residual(x, layer.norm, lambda h, layer=layer: layer.attention(h, shape, at, slots, bias))
+            x = layer.residual(
+                x, layer.cross_norm, lambda h, layer=layer, k=key, v=value: layer.cross(h, k, v, shape, at, slots, padding)
+            )
+            x = layer.feed_forward(x)
+        logits = self.head(self.stem.last_norm(x).index_select(0, asked))
+        logprobs = logits.log_softmax(-1)  # ONNX Runtime's ReduceLogSumExp is four times slower
+        argmax = logprobs.argmax(-1)
+        return argmax, chosen(logprobs, torch.arange(asked.shape[0]), argmax), chosen(logprobs, edges, labels)
+
+
+def chosen(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """table[rows, columns]."""
+    return table.flatten().index_select(0, rows * table.shape[1] + columns)
