@@ -23,8 +23,9 @@ from app.lookup import NgramLookup, SymmetricDeletes
 from app.text import fold
 
 SHORTLIST = 48  # names compared letter by letter
-PRICED = 10  # of them, and of the words near a word, that the channel prices
+PRICED = 8  # of them, and of the words near a word, that the channel prices
 MIN_NAME_SIMILARITY = 0.55
+TURNED = 0.75  # names more similar than this are not tried with their words rotated
 MAX_TOKENS = 12
 BEAM = 6
 # Nats. A word that no table knows is a last resort; each word with an error in it costs about one in twelve.
@@ -79,6 +80,7 @@ class Lexicon:
         self._channel = channel or Channel.load()
         self._log_top = math.log(1 + max(words.values(), default=1))
         self._log_words = math.log(1 + sum(words.values()))
+        self._beyond_doubt = ERROR + 2 + self._log_words - math.log(max(words.values(), default=1))
         self._log_names = math.log(1 + sum(self.names.values()))
         self._near_words = SymmetricDeletes(list(words))
         self._near_names = NgramLookup([*names, *(p for p, fame in pairs.items() if fame and p not in names)])
@@ -120,10 +122,10 @@ class Lexicon:
 
     def likely_names(self, query: str) -> list[Candidate]:
         """The nearest whole names, likeliest first."""
-        scored = []
+        scored, several = [], " " in query
         for name in self._near_names.nearest(query, SHORTLIST):
             likeness = OSA.normalized_similarity(query, name)
-            if name not in self.words and likeness < 0.9:  # a pair may have been typed artist first
+            if several and likeness < TURNED:  # a pair may have been typed artist first
                 name, likeness = self._turned(query, name, likeness)
             if likeness >= MIN_NAME_SIMILARITY and name != query:
                 scored.append((-likeness, name))
@@ -166,7 +168,7 @@ class Lexicon:
     def _options(self, token: str) -> list[tuple[float, str]]:
         """(cost, text) choices for one token: itself, near words, itself split in two."""
         keep = (self._word_cost(token), token)
-        if len(token) < 2 or any(c.isdigit() for c in token):
+        if len(token) < 2 or keep[0] < self._beyond_doubt or any(c.isdigit() for c in token):
             return [keep]
         near = self._near_words.near(token, 1 if len(token) < 4 else 2)
         near.sort(key=lambda found: found[1] * 4.0 + self._word_cost(found[0]))
