@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from app.cache import AnswerCache
 from app.coalesce import Coalescer
 from app.domain import Vector
 from app.inference import InferenceBackend, text_tensor
@@ -14,20 +17,40 @@ MAX_BATCH = 128  # max_batch_size in triton/models/embedder*
 
 
 class Embedder:
-    """Texts → L2-normalised float32 vectors, concurrent requests coalesced."""
+    """Texts → L2-normalised float32 vectors, concurrent requests coalesced.
 
-    def __init__(self, backend: InferenceBackend, *, timeout_s: float, max_in_flight: int, max_queue: int) -> None:
+    Attributes:
+        cache: folded text → its embedding; off when not given.
+    """
+
+    def __init__(
+        self,
+        backend: InferenceBackend,
+        *,
+        timeout_s: float,
+        max_in_flight: int,
+        max_queue: int,
+        cache: AnswerCache[str, Vector] | None = None,
+    ) -> None:
+        self.cache: AnswerCache[str, Vector] = AnswerCache(0) if cache is None else cache
         self._backend = backend
         self._timeout_s = timeout_s
         self._calls = Coalescer(self.embed_batch, max_batch=MAX_BATCH, max_in_flight=max_in_flight, max_queue=max_queue)
 
-    async def embed(self, text: str) -> Vector:
-        """The embedding of one text, float32 [dimensions].
+    async def embed(self, text: str, *, fresh: bool = False) -> Vector:
+        """The embedding of one text, float32 [dimensions], read-only; `fresh` asks the model whatever the cache holds.
 
         Raises:
             ModelUnavailable, Overloaded, DeadlineExceeded, ModelFailed: see `InferenceBackend.infer`.
         """
-        return await self._calls.submit(fold(text))
+        folded = fold(text)
+        ask = partial(self._ask, folded)
+        return await (ask() if fresh else self.cache.get(folded, ask))
+
+    async def _ask(self, folded: str) -> Vector:
+        vector = (await self._calls.submit(folded)).copy()  # a view would keep the whole batch in memory
+        vector.setflags(write=False)
+        return vector
 
     async def embed_batch(self, texts: list[str]) -> list[Vector]:
         """Embeddings of at most `MAX_BATCH` folded texts in one call."""

@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
+from app.cache import AnswerCache
 from app.domain import Correction, Vector
 from app.embedder import MODEL as EMBEDDER
 from app.embedder import Embedder
@@ -49,10 +51,16 @@ class Gateway:
         limits = {"max_in_flight": settings.max_in_flight, "max_queue": settings.max_queue}
         policy = Policy(settings.replace_threshold, settings.suggest_threshold, settings.certain_threshold)
         reranker = Reranker.load(settings.reranker)
-        speller = Speller(backend, lexicon, reranker, policy, timeout_s=settings.model_timeout_s, **limits)
-        embedder = Embedder(backend, timeout_s=settings.model_timeout_s, **limits)
+        corrections: AnswerCache[str, Correction] = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
+        vectors: AnswerCache[str, Vector] = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
+        timeout_s = settings.model_timeout_s
+        speller = Speller(backend, lexicon, reranker, policy, timeout_s=timeout_s, cache=corrections, **limits)
+        embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, **limits)
         service = SearchService(speller, embedder, index, deadline_s=settings.deadline_s)
-        return cls(backend, speller, embedder, index, service, settings.deadline_s)
+        gateway = cls(backend, speller, embedder, index, service, settings.deadline_s)
+        gateway.telemetry.watch(SPELLER, corrections)
+        gateway.telemetry.watch(EMBEDDER, vectors)
+        return gateway
 
     async def correct(self, queries: Sequence[str]) -> tuple[list[Correction], dict[str, float]]:
         """Corrections of several queries and the time they took; DeadlineExceeded when that is too long."""
@@ -67,19 +75,24 @@ class Gateway:
         return found, stopwatch("embedder", started)
 
     async def checks(self) -> dict[str, bool]:
-        """Readiness of each part, by what it says of itself *and* by a canary.
+        """Readiness of each part, by what it says of itself *and* by a canary that no cache answers.
 
         Triton's own health endpoint answers 200 with a dead python stub (triton-inference-server/server issues 7230, 8604).
         """
         parts = {
-            SPELLER: self._canary(SPELLER, self.speller.correct),
-            EMBEDDER: self._canary(EMBEDDER, self.embedder.embed),
+            SPELLER: self._canary(SPELLER, partial(self.speller.correct, fresh=True)),
+            EMBEDDER: self._canary(EMBEDDER, partial(self.embedder.embed, fresh=True)),
             "index": answers(self.index.count()),
         }
         return dict(zip(parts, await asyncio.gather(*parts.values()), strict=True))
 
     async def _canary(self, model: str, infer: Callable[[str], Awaitable[object]]) -> bool:
         return await self.backend.ready(model) and await answers(infer(CANARY))
+
+    def forget(self) -> None:
+        """Drop every cached answer: the models may be others now."""
+        self.speller.cache.clear()
+        self.embedder.cache.clear()
 
     async def close(self) -> None:
         """Stop what it dispatches; the backend and the index belong to whoever opened them."""

@@ -27,12 +27,16 @@ class Settings(BaseSettings):
         2, ge=1, description="Triton calls a model may have in flight; requests arriving meanwhile share the next"
     )
     max_queue: int = Field(1024, ge=1, description="requests that may wait for a model before more are refused with 429")
+    cache_entries: int = Field(
+        50_000, ge=0, description="answers kept for each model; 0 asks the model every time, for identical queries at once too"
+    )
+    cache_ttl_s: float = Field(600.0, gt=0, description="how long an answer is kept")
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="largest request body accepted")
     replace_threshold: float = Field(
-        0.75, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
+        0.85, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
     )
     suggest_threshold: float = Field(0.25, ge=0, le=1, description="confidence from which a correction is offered")
     certain_threshold: float = Field(
-        0.95, ge=0, le=1, description="replace_threshold for digits and short words; from here on a name's rival is offered"
+        0.95, ge=0, le=1, description="replace_threshold of readings with other digits and of queries of up to three letters"
     )
     log_level: str = Field("info", description="debug, info, warning or error")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from app.cache import AnswerCache
 from app.coalesce import Coalescer
 from app.domain import Action, Alternative, Correction
 from app.inference import InferenceBackend, text_tensor
@@ -32,7 +34,9 @@ class Policy:
         replace: from here on a reading is searched instead of the query.
         suggest: from here on it is offered.
         certain: what `replace` means for queries that are easily mistaken for typos: those with digits, those of one to three
-            letters. Names of the catalogue are never replaced; a far more famous name is offered from here on.
+            letters.
+
+    A name of the catalogue is never replaced; a likelier one is offered from `replace` on.
     """
 
     replace: float
@@ -44,7 +48,7 @@ class Policy:
         if confidence < self.suggest:
             return "none"
         if lexicon.is_name(typed):
-            return "suggest" if confidence >= self.certain else "none"
+            return "suggest" if confidence >= self.replace else "none"
         delicate = len(typed) <= SHORT or _digits(typed) != _digits(reading)
         return "replace" if confidence >= (max(self.certain, self.replace) if delicate else self.replace) else "suggest"
 
@@ -59,7 +63,9 @@ class Question(NamedTuple):
 class Speller:
     """Queries → corrections, concurrent requests coalesced into one Triton call.
 
-    `lexicon` may be replaced while serving: each query uses the one that is there when it starts.
+    Attributes:
+        lexicon: may be replaced while serving: each query uses the one that is there when it starts.
+        cache: folded query → its correction under the present lexicon; off when not given.
     """
 
     def __init__(
@@ -72,7 +78,9 @@ class Speller:
         timeout_s: float,
         max_in_flight: int,
         max_queue: int,
+        cache: AnswerCache[str, Correction] | None = None,
     ) -> None:
+        self.cache: AnswerCache[str, Correction] = AnswerCache(0) if cache is None else cache
         self.lexicon = lexicon
         self._backend = backend
         self._reranker = reranker
@@ -82,25 +90,41 @@ class Speller:
             self.score, max_batch=MAX_BATCH, max_in_flight=max_in_flight, max_queue=max_queue
         )
 
-    async def correct(self, query: str) -> Correction:
-        """The best reading of `query` and what to do with it.
+    @property
+    def lexicon(self) -> Lexicon:
+        return self._lexicon
+
+    @lexicon.setter
+    def lexicon(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+        self.cache.clear()
+
+    async def correct(self, query: str, *, fresh: bool = False) -> Correction:
+        """The best reading of `query` and what to do with it; `fresh` asks the model whatever the cache holds.
 
         Raises:
             ModelUnavailable, Overloaded, DeadlineExceeded, ModelFailed: see `InferenceBackend.infer`.
         """
-        shown, lexicon = normalise(query), self.lexicon
+        shown = normalise(query)
         typed = fold(shown)
         if not typed:
             return Correction(shown, shown, False, 1.0, "none")
+        judge = partial(self._judge, typed, self.lexicon)
+        found = await (judge() if fresh else self.cache.get(typed, judge))
+        # Queries that fold alike share the answer; each shows its own accents where it stays as typed.
+        return replace(found, query=shown, corrected=shown if found.corrected == typed else found.corrected)
+
+    async def _judge(self, typed: str, lexicon: Lexicon) -> Correction:
+        """The correction of a folded query."""
         # A name of the catalogue is what was meant: the model is asked only where a far more famous name is a slip away.
         protected = lexicon.is_name(typed)
         proposals = lexicon.rivals(typed, MAX_CANDIDATES) if protected else lexicon.candidates(typed, MAX_CANDIDATES)
         if protected and not proposals:
-            return Correction(shown, shown, False, 1.0, "none")
+            return Correction(typed, typed, False, 1.0, "none")
         readings = await self._calls.submit(Question(typed, [c.text for c in proposals]))
-        return self.decide(shown, typed, readings, lexicon)
+        return self.decide(typed, readings, lexicon)
 
-    def decide(self, shown: str, typed: str, readings: list[Scored], lexicon: Lexicon) -> Correction:
+    def decide(self, typed: str, readings: list[Scored], lexicon: Lexicon) -> Correction:
         """The correction that scored `readings` (the query first) add up to."""
         probabilities = self._reranker.probabilities(features(typed, readings, lexicon))
         order = [int(i) for i in np.argsort(-probabilities, kind="stable") if i]
@@ -114,8 +138,7 @@ class Speller:
         others = [Alternative(readings[i].text, round(float(probabilities[i]), 4)) for i in order if i != chosen]
         alternatives = tuple(a for a in others[:MAX_ALTERNATIVES] if a.confidence >= MIN_ALTERNATIVE)
         changed = not same_reading(text, typed)  # a space mended is the best reading, but nothing to tell a listener
-        corrected = text if chosen else shown
-        return Correction(shown, corrected, changed, round(confidence, 4), action if changed else "none", alternatives)
+        return Correction(typed, text, changed, round(confidence, 4), action if changed else "none", alternatives)
 
     async def score(self, questions: list[Question]) -> list[list[Scored]]:
         """Log-probabilities of each query, its candidates and the model's own greedy reading, in one Triton call."""

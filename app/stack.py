@@ -94,6 +94,7 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         cleanup.push_async_callback(gateway.close)
         if triton is not None:
             gateway.telemetry.restarts.set_function(lambda: triton.restarts)
+            triton.on_restart = gateway.forget
         check_weights(settings, index.manifest)
         await check_dimensions(gateway.embedder, index)
         log.info("serving %d items from %s", await index.count(), settings.index)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from app.cache import AnswerCache
 
 # Seconds; dense around 25 ms, the latency the service is built to hold.
 BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -45,6 +48,24 @@ class SlidingQuantiles(Collector):
         yield family
 
 
+class CacheCounts(Collector):
+    """What the caches have counted themselves, read when it is asked for."""
+
+    def __init__(self) -> None:
+        self.caches: dict[str, AnswerCache[Any, Any]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        lookups = CounterMetricFamily("searchbar_cache", "Answers by where they came from", labels=["part", "outcome"])
+        evictions = CounterMetricFamily("searchbar_cache_evictions", "Answers dropped to make room", labels=["part"])
+        entries = GaugeMetricFamily("searchbar_cache_entries", "Answers held", labels=["part"])
+        for part, cache in self.caches.items():
+            for outcome, count in (("hit", cache.hits), ("miss", cache.misses), ("shared", cache.shared)):
+                lookups.add_metric([part, outcome], count)
+            evictions.add_metric([part], cache.evictions)
+            entries.add_metric([part], cache.size)
+        yield from (lookups, evictions, entries)
+
+
 class Telemetry:
     """One application's metrics, in a registry of their own."""
 
@@ -60,6 +81,12 @@ class Telemetry:
         self.restarts = Gauge("searchbar_triton_restarts", "Restarts of the embedded Triton", registry=self.registry)
         self.window = SlidingQuantiles()
         self.registry.register(self.window)
+        self._cache_counts = CacheCounts()
+        self.registry.register(self._cache_counts)
+
+    def watch(self, part: str, cache: AnswerCache[Any, Any]) -> None:
+        """Show the counts of `cache` under the name of its part from now on."""
+        self._cache_counts.caches[part] = cache
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self.requests.labels(route, str(status)).observe(seconds)

@@ -11,7 +11,7 @@ import shlex
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,7 @@ class EmbeddedTriton:
     Attributes:
         restarts: how many times it was started again since `start`.
         healthy: models ready and the last canary passed.
+        on_restart: called when a server that was started again is ready; must not raise.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class EmbeddedTriton:
         self._health: TritonHealth | None = None
         self.restarts = 0
         self.healthy = False
+        self.on_restart: Callable[[], None] = lambda: None
 
     @property
     def grpc_url(self) -> str:
@@ -282,6 +284,7 @@ class EmbeddedTriton:
                     process, reason = await self._boot(command, health), ""
                 except Exception as exc:  # no failure to start, of any kind, may end the supervision
                     reason = f"it did not start: {exc}"
+            self.on_restart()
 
     async def _until_broken(self, process: ServerProcess, health: TritonHealth) -> str:
         """Watches the server; returns what is wrong with it."""

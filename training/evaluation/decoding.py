@@ -171,4 +171,4 @@ def main(count: int, checkpoint: Path | None, rounds: int, speed_count: int, out
         lines += speed(settings.model_repository, checkpoint, speed_count, rounds, console)
     console.print("\n".join(lines), markup=False, soft_wrap=True)
     if out:
-        write_section(out, "Decoding", "make bench-decoding", "\n".join(lines))
+        write_section(out, "Decoding", "make bench-decoding", "\n".join(lines), "on two CPU cores, a process for each decoder")
