@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 HOST ?= 127.0.0.1
 PORT ?= 8080
+PROFILES ?= cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,7 +36,7 @@ serve: $(RUNTIME) ## serve the search bar (HOST=127.0.0.1 PORT=8080)
 	@exec $(BIN)/searchbar serve --host "$(HOST)" --port "$(PORT)"
 
 .PHONY: test
-test: setup browser $(TRAIN) ## lint, check types, run every test, training included
+test: setup browser deploy-tools $(TRAIN) ## lint, check types, run every test, training included
 	$(BIN)/ruff check .
 	$(BIN)/mypy app
 	$(BIN)/pytest $(PYTEST_ARGS)
@@ -77,6 +78,28 @@ browser: ## install Chromium where that is possible; without it the browser test
 	    $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } \
 	        || echo "Chromium could not be installed: the browser tests will be skipped."; \
 	fi
+
+# Taken out of Debian's package rather than installed with it: that would start a Prometheus server.
+.PHONY: deploy-tools
+deploy-tools: | $(BIN)/python ## get promtool where apt-get is; without it the tests of the alert rules are skipped
+	@if command -v promtool >/dev/null || [ -x $(BIN)/promtool ]; then :; \
+	elif ! command -v apt-get >/dev/null; then \
+	    echo "No promtool, and no apt-get to fetch it with: the tests of the alert rules will be skipped."; \
+	else \
+	    echo "Fetching promtool (once)"; \
+	    into=$$(mktemp -d) && trap 'rm -rf "$$into"' EXIT && chmod 755 "$$into" && here=$$PWD && cd "$$into" \
+	    && { apt-get download -qq prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get download -qq prometheus; } >/dev/null 2>&1; } \
+	    && dpkg-deb -x prometheus_*.deb . && install -m 755 usr/bin/promtool "$$here/$(BIN)/promtool" \
+	        || echo "promtool could not be fetched: the tests of the alert rules will be skipped."; \
+	fi
+
+.PHONY: up
+up: ## start the containers of docker-compose.yml (PROFILES=cpu; cpu,load; gpu)
+	COMPOSE_PROFILES=$(PROFILES) docker compose up --build --detach --wait
+
+.PHONY: down
+down: ## stop the containers of every profile; the volumes stay
+	COMPOSE_PROFILES=cpu,gpu,load docker compose down
 
 .PHONY: lock
 lock: $(BIN)/python ## resolve constraints.txt anew (LOCK_FLAGS=--upgrade for newer versions)

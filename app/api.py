@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
 from app import __version__, schemas
+from app.completion import MAX_LIMIT
 from app.domain import Correction, Hit
 from app.errors import SearchbarError
 from app.gateway import Gateway
@@ -41,7 +42,7 @@ class Assets(StaticFiles):
         return response
 
 
-def gateway(request: Request) -> Gateway:
+async def gateway(request: Request) -> Gateway:  # FastAPI would run a plain function in a thread, once a request
     found: Gateway = request.app.state.gateway
     return found
 
@@ -89,6 +90,18 @@ async def search_by_url(
 ) -> Response:
     """The same without filters, for links and quick tries."""
     return await find(behind, schemas.SearchBody(query=q, limit=limit))
+
+
+@router.get("/v1/suggest", response_model=schemas.SuggestOut, tags=["search"])
+async def suggest(
+    behind: Behind,
+    q: Annotated[str, Query(min_length=1, max_length=256, examples=["bilie j"])],
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 8,
+) -> Response:
+    """Titles, artists, albums and podcasts that begin as the text typed so far, a typo forgiven from four characters on."""
+    found, timings = behind.complete(q, limit)
+    behind.telemetry.timed(timings)
+    return answer({"query": clean(q), "completions": found}, timings)
 
 
 async def find(behind: Gateway, body: schemas.SearchBody) -> Response:

@@ -1,7 +1,7 @@
 """Answers kept for a while, and identical questions under way asked once.
 
-What one listener typed the next one types too: the queries of a search bar follow a Zipf law. Bounded in number, where the least
-recently used go first, and in time. For one event loop.
+What one listener typed the next one types too: the queries of a search bar follow a Zipf law. Bounded in number (the least
+recently used answer goes first) and in time. For one event loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AnswerCache(Generic[Key, Value]):
         hits: answers given from memory.
         misses: calls started.
         shared: callers that joined a call already under way.
-        evictions: answers dropped to make room before their time.
+        evictions: answers dropped to make room.
     """
 
     def __init__(self, entries: int, ttl_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from app.cache import AnswerCache
+from app.completion import Completion, Completions
 from app.domain import Correction, Vector
 from app.embedder import MODEL as EMBEDDER
 from app.embedder import Embedder
@@ -39,10 +40,13 @@ class Gateway:
     index: VectorIndex
     search: SearchService
     deadline_s: float
+    completions: Completions
     telemetry: Telemetry = field(default_factory=Telemetry)
 
     @classmethod
-    def build(cls, settings: Settings, backend: InferenceBackend, index: VectorIndex, lexicon: Lexicon) -> Gateway:
+    def build(
+        cls, settings: Settings, backend: InferenceBackend, index: VectorIndex, lexicon: Lexicon, completions: Completions
+    ) -> Gateway:
         """A gateway from its settings and the two systems it stands between.
 
         Raises:
@@ -57,7 +61,7 @@ class Gateway:
         speller = Speller(backend, lexicon, reranker, policy, timeout_s=timeout_s, cache=corrections, **limits)
         embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, **limits)
         service = SearchService(speller, embedder, index, deadline_s=settings.deadline_s)
-        gateway = cls(backend, speller, embedder, index, service, settings.deadline_s)
+        gateway = cls(backend, speller, embedder, index, service, settings.deadline_s, completions)
         gateway.telemetry.watch(SPELLER, corrections)
         gateway.telemetry.watch(EMBEDDER, vectors)
         return gateway
@@ -67,6 +71,12 @@ class Gateway:
         started = time.perf_counter()
         found = await within(asyncio.gather(*(self.speller.correct(q) for q in queries)), self.deadline_s)
         return found, stopwatch("speller", started)
+
+    def complete(self, typed: str, limit: int) -> tuple[list[Completion], dict[str, float]]:
+        """At most `limit` completions of the typed text and the time they took; asks no model."""
+        started = time.perf_counter()
+        found = self.completions.complete(typed, limit)
+        return found, stopwatch("completions", started)
 
     async def embed(self, texts: Sequence[str]) -> tuple[list[Vector], dict[str, float]]:
         """Embeddings of several texts and the time they took; DeadlineExceeded when that is too long."""

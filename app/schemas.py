@@ -125,6 +125,18 @@ class SearchOut(BaseModel):
     timings_ms: Timings
 
 
+class CompletionOut(BaseModel):
+    kind: Kind
+    text: str
+    artist: str
+
+
+class SuggestOut(BaseModel):
+    query: str
+    completions: list[CompletionOut]
+    timings_ms: Timings
+
+
 class OpenAIEmbedding(BaseModel):
     object: Literal["embedding"]
     index: int

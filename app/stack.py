@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.completion import Completions
 from app.embedder import Embedder
 from app.errors import SetupError
 from app.gateway import CANARY, Gateway
@@ -88,9 +89,9 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as cleanup:
         index = EdgeIndex.open(settings.index)
         cleanup.push_async_callback(index.close)
-        lexicon = Lexicon(index.items())
+        lexicon, completions = Lexicon(index.items()), Completions(index.items())
         client, triton = await cleanup.enter_async_context(inference(settings))
-        gateway = Gateway.build(settings, client, index, lexicon)
+        gateway = Gateway.build(settings, client, index, lexicon, completions)
         cleanup.push_async_callback(gateway.close)
         if triton is not None:
             gateway.telemetry.restarts.set_function(lambda: triton.restarts)

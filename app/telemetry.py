@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -83,6 +83,7 @@ class Telemetry:
         self.registry.register(self.window)
         self._cache_counts = CacheCounts()
         self.registry.register(self._cache_counts)
+        ProcessCollector(registry=self.registry)  # the gateway's CPU seconds, memory and open files
 
     def watch(self, part: str, cache: AnswerCache[Any, Any]) -> None:
         """Show the counts of `cache` under the name of its part from now on."""

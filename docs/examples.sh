@@ -5,4 +5,5 @@ set -x
 curl -s "$url/v1/search" -H 'content-type: application/json' -d '{"query": "bilie jean micheal jackson", "limit": 2}'; echo
 curl -s "$url/v1/spellcheck" -H 'content-type: application/json' -d '{"queries": ["smels like teen sprit", "blink-182"]}'; echo
 curl -s "$url/v1/search?q=sad+songs+for+a+rainy+day&limit=2"; echo
+curl -s "$url/v1/suggest?q=bilie&limit=2"; echo
 curl -s "$url/v1/embed" -H 'content-type: application/json' -d '{"query": "halo"}' | cut -c1-120; echo

@@ -1,5 +1,6 @@
 /** The page: typing, keys, filters and the URL on one side, answers on the other. */
 
+import { CompletionList } from "./completions.js";
 import { LatestSearch } from "./search.js";
 import { LatencyWindow, drawSparkline, drawStages, formatMs } from "./timings.js";
 import { awayNotices, failureText, hitOption, nothingFoundText, spellingLine } from "./view.js";
@@ -18,6 +19,10 @@ class Page {
     onAnswer: (answer, elapsedMs) => this.#showAnswer(answer, elapsedMs),
     onFailure: (failure) => this.#showFailure(failure),
     onOvertaken: () => (this.#latency.overtaken += 1),
+  });
+  #completions = new CompletionList(this.#input, byId("completions"), {
+    onChoose: (text) => this.#searchFor(text),
+    onToggle: () => this.#showExpanded(),
   });
   #active = -1; // position of the active hit; -1: the input itself
   #debounce = 0;
@@ -53,6 +58,7 @@ class Page {
   }
 
   #searchFor(query) {
+    this.#completions.close();
     this.#input.value = query;
     // On a phone the focus would raise the keyboard over the hits just asked for.
     if (!matchMedia("(pointer: coarse)").matches) this.#input.focus();
@@ -104,7 +110,7 @@ class Page {
   }
 
   #onInputKey(event) {
-    if (event.isComposing) return;
+    if (event.isComposing || this.#completions.onKey(event)) return;
     const count = this.#list.childElementCount;
     if (count && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       event.preventDefault();
@@ -114,7 +120,10 @@ class Page {
     } else if (event.key === "Enter") {
       event.preventDefault();
       if (this.#active >= 0) this.#toggleDetails(this.#list.children[this.#active]);
-      else this.#searchNow();
+      else {
+        this.#completions.close();
+        this.#searchNow();
+      }
     }
   }
 
@@ -129,7 +138,10 @@ class Page {
   #activate(position) {
     this.#list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
     this.#active = position;
-    if (position < 0) return this.#input.removeAttribute("aria-activedescendant");
+    if (position < 0) {
+      if (!this.#completions.hasActive) this.#input.removeAttribute("aria-activedescendant");
+      return;
+    }
     const option = this.#list.children[position];
     option.setAttribute("aria-selected", "true");
     option.scrollIntoView({ block: "nearest" });
@@ -156,7 +168,14 @@ class Page {
     fill(this.#list, options);
     fill(byId("message"), message ? [message] : []);
     byId("welcome").hidden = !welcome;
-    this.#input.setAttribute("aria-expanded", String(options.length > 0));
+    this.#showExpanded();
+  }
+
+  /** The input controls one list at a time: the completions while they are open, else the hits. */
+  #showExpanded() {
+    const completing = this.#completions.isOpen;
+    this.#input.setAttribute("aria-controls", completing ? "completions" : "hits");
+    this.#input.setAttribute("aria-expanded", String(completing || !this.#list.hidden));
   }
 
   #showWelcome() {

@@ -100,6 +100,15 @@ export function hitOption(hit, position) {
   );
 }
 
+/** One option of the list under the bar: the name, then its kind and, of a track or an album, its artist. */
+export function completionOption({ kind, text, artist }, position) {
+  const line = element("span", { class: "completion-line" }, [KIND_NAMES[kind] ?? kind]);
+  if (artist) line.append(" · ", isolated(artist));
+  const attributes = { class: "completion", id: `completion-${position}`, role: "option", "aria-selected": "false" };
+  const known = kind in KIND_NAMES ? kind : "playlist";
+  return element("li", attributes, [icon(known), element("span", { class: "completion-text" }, [isolated(text)]), " ", line]);
+}
+
 /** The line above the hits that says what was made of the query; null when there is nothing to say. */
 export function spellingLine(answer, onSearchInstead) {
   const { action, corrected } = answer;

@@ -1,6 +1,6 @@
 """Triton from the nvidia-pytriton wheel as a container's only process, on fixed ports: the `triton` image's command.
 
-The gateway's embedded server is supervised; here the container's restart policy does that. Python resolves `app` from PYTHONPATH.
+The gateway's embedded server is supervised; here the container's restart policy does that.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.api import create_app
+from app.completion import Completions
 from app.domain import Item
 from app.fakes import FakeIndex, FakeTriton
 from app.gateway import Gateway
@@ -59,9 +60,14 @@ def settings(reranker: Path) -> Settings:
 
 
 @pytest.fixture
-async def client(settings: Settings, triton: FakeTriton, index: FakeIndex) -> AsyncIterator[httpx.AsyncClient]:
-    gateway = Gateway.build(settings, triton, index, Lexicon(index.items()))
+async def gateway(settings: Settings, triton: FakeTriton, index: FakeIndex) -> AsyncIterator[Gateway]:
+    built = Gateway.build(settings, triton, index, Lexicon(index.items()), Completions(index.items()))
+    yield built
+    await built.close()
+
+
+@pytest.fixture
+async def client(settings: Settings, gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(gateway, max_body_bytes=settings.max_body_bytes), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://searchbar") as opened:
         yield opened
-    await gateway.close()

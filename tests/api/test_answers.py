@@ -100,6 +100,36 @@ async def test_search_by_url_is_the_same_search(client: httpx.AsyncClient) -> No
     assert {**got, "timings_ms": None} == {**posted, "timings_ms": None}
 
 
+async def test_suggest_completes_without_a_model(client: httpx.AsyncClient, triton: FakeTriton, index: FakeIndex) -> None:
+    """What is typed so far is completed, a typo forgiven, timed and counted, and neither Triton nor the index is asked."""
+    answer = await client.get("/v1/suggest", params={"q": "Mich"})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    schemas.SuggestOut.model_validate(found, strict=True)
+    assert found["query"] == "Mich"
+    assert found["completions"] == [{"kind": "artist", "text": "Michael Jackson", "artist": ""}]
+    assert set(found["timings_ms"]) == {"completions", "total"}
+    assert answer.headers["server-timing"] == ", ".join(f"{stage};dur={took}" for stage, took in found["timings_ms"].items())
+    mistyped = (await client.get("/v1/suggest", params={"q": "bilie"})).json()
+    assert mistyped["completions"] == [{"kind": "track", "text": "Billie Jean", "artist": "Michael Jackson"}]
+    assert (triton.calls, index.queries) == ([], [])
+    metrics = (await client.get("/metrics")).text
+    assert 'searchbar_request_seconds_count{route="/v1/suggest",status="200"} 2.0' in metrics
+    assert 'searchbar_stage_seconds_count{stage="completions"} 2.0' in metrics
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1, 1), (2, 2), (20, 3)])
+async def test_suggest_limits(client: httpx.AsyncClient, limit: int, count: int) -> None:
+    """As many completions as asked for, no more than there are."""
+    found = (await client.get("/v1/suggest", params={"q": "t", "limit": limit})).json()
+    assert len(found["completions"]) == count
+
+
+async def test_suggest_completes_nothing_for_blanks(client: httpx.AsyncClient) -> None:
+    """Spaces are a text like any other, as for a search, and begin no name."""
+    assert (await client.get("/v1/suggest", params={"q": "   "})).json()["completions"] == []
+
+
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
@@ -158,6 +188,7 @@ async def test_openapi_lists_every_route_with_examples(client: httpx.AsyncClient
         ("/v1/embed", "post"),
         ("/v1/search", "post"),
         ("/v1/search", "get"),
+        ("/v1/suggest", "get"),
         ("/v1/embeddings", "post"),
         ("/livez", "get"),
         ("/readyz", "get"),
@@ -172,3 +203,5 @@ async def test_openapi_lists_every_route_with_examples(client: httpx.AsyncClient
                 await post(client, path, example)
     (q, limit) = document["paths"]["/v1/search"]["get"]["parameters"]
     assert (q["schema"]["examples"], limit["schema"]["maximum"]) == (["bohemian rapsody"], 100)
+    (q, limit) = document["paths"]["/v1/suggest"]["get"]["parameters"]
+    assert (q["schema"]["maxLength"], limit["schema"]["maximum"], limit["schema"]["default"]) == (256, 20, 8)

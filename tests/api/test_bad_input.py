@@ -71,6 +71,22 @@ async def test_wrong_parameters_are_named(client: httpx.AsyncClient, params: dic
     assert [error["field"] for error in problem(await client.get("/v1/search", params=params), 422)["errors"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        pytest.param({}, "q", id="no text"),
+        pytest.param({"q": ""}, "q", id="empty text"),
+        pytest.param({"q": "x" * 257}, "q", id="257 characters"),
+        pytest.param({"q": "halo", "limit": 0}, "limit", id="limit 0"),
+        pytest.param({"q": "halo", "limit": 21}, "limit", id="limit 21"),
+        pytest.param({"q": "halo", "limit": "many"}, "limit", id="limit is a word"),
+    ],
+)
+async def test_wrong_parameters_of_suggest_are_named(client: httpx.AsyncClient, params: dict[str, Any], field: str) -> None:
+    """Completions refuse what is not 1–256 characters and 1–20 completions."""
+    assert [error["field"] for error in problem(await client.get("/v1/suggest", params=params), 422)["errors"]] == [field]
+
+
 @pytest.mark.parametrize("limit", [1, 100])
 async def test_limits_are_inclusive(client: httpx.AsyncClient, limit: int) -> None:
     """The smallest and the largest limit, 64 queries and 256 characters are served."""
@@ -141,6 +157,7 @@ async def test_a_chunked_long_body_is_refused(client: httpx.AsyncClient, path: s
         pytest.param("GET", "/%ed%a0%80", 404, id="a surrogate in the path"),
         pytest.param("GET", "/v1/spellcheck", 405, id="GET spellcheck"),
         pytest.param("PUT", "/v1/search", 405, id="PUT search"),
+        pytest.param("POST", "/v1/suggest", 405, id="POST suggest"),
         pytest.param("DELETE", "/metrics", 405, id="DELETE metrics"),
         pytest.param("POST", "/livez", 405, id="POST livez"),
     ],
@@ -191,3 +208,5 @@ async def test_lone_surrogates_are_no_text(client: httpx.AsyncClient, path: str,
 async def test_hostile_urls_are_served(client: httpx.AsyncClient, raw: str) -> None:
     """The same holds for a query in the URL, percent-encoded bytes that are no UTF-8 included."""
     assert (await client.get(f"/v1/search?q={raw}")).status_code == 200
+    suggested = await client.get(f"/v1/suggest?q={raw}")
+    assert (suggested.status_code, suggested.json()["completions"]) == (200, [])

@@ -60,12 +60,23 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "injection": {"hits": [hit(INJECTION, INJECTION, INJECTION, INJECTION)]},
     "nothing": {"hits": []},
 }
+COMPLETIONS: dict[str, list[dict[str, str]]] = {
+    "bil": [
+        {"kind": "track", "text": "Billie Jean", "artist": "Michael Jackson"},
+        {"kind": "artist", "text": "Billie Eilish", "artist": ""},
+        {"kind": "track", "text": "Bills, Bills, Bills " + "and more bills " * 8, "artist": "Destiny's Child " * 8},
+    ],
+    "bill": [{"kind": "artist", "text": "Billie Eilish", "artist": ""}],
+    "slow": [{"kind": "track", "text": "Slow Ride", "artist": "Foghat"}],
+    "markup": [{"kind": "track", "text": INJECTION, "artist": INJECTION}],
+}
 REFUSALS = {"busy": 429, "down": 503, "late": 504}
 
 
 class StubGateway(ThreadingHTTPServer):
-    """Serves the page's own files and `ANSWERS`: enough to test the page, which knows nothing of the gateway but its contract.
+    """Serves the page's own files, `ANSWERS` and `COMPLETIONS`.
 
+    Enough to test the page, which knows nothing of the gateway but its contract.
     Any other query is answered with one hit that carries the query as its title. A query that starts with ``slow`` is held
     until `release_slow` is set, so that tests decide the order of answers.
     """
@@ -75,6 +86,7 @@ class StubGateway(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), StubHandler)
         self.searches: list[dict[str, Any]] = []  # bodies in order of arrival; a GET is written as its body
+        self.suggests: list[str] = []  # texts that completions were asked for, in order of arrival
         self.release_slow = threading.Event()
 
     @property
@@ -91,6 +103,9 @@ class StubHandler(BaseHTTPRequestHandler):
             parameters = parse_qs(address.query)
             self.search({"query": parameters["q"][0], "limit": int(parameters["limit"][0])})
             return
+        if address.path == "/v1/suggest":
+            self.suggest(parse_qs(address.query)["q"][0])
+            return
         file = PAGE_DIR / ("index.html" if address.path == "/" else address.path.removeprefix("/page/"))
         if file.parent == PAGE_DIR and file.is_file():
             self.send(HTTPStatus.OK, MEDIA_TYPES[file.suffix], file.read_bytes())
@@ -99,6 +114,13 @@ class StubHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.search(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def suggest(self, typed: str) -> None:
+        self.server.suggests.append(typed)
+        if typed.startswith("slow"):
+            self.server.release_slow.wait(SLOW_LIMIT_S)
+        answer = {"query": typed, "completions": COMPLETIONS.get(typed, []), "timings_ms": {"completions": 0.4, "total": 0.4}}
+        self.send(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
 
     def search(self, body: dict[str, Any]) -> None:
         query = body["query"]

@@ -131,7 +131,8 @@ def test_an_older_answer_never_replaces_a_newer_one(page: SearchPage, stub: Stub
     page.until_titles("quick")
     stub.release_slow.set()
     statuses = (
-        "return performance.getEntriesByType('resource').filter((e) => /q=slow/.test(e.name)).map((e) => e.responseStatus)"
+        "return performance.getEntriesByType('resource')"
+        ".filter((e) => /search.q=slow/.test(e.name)).map((e) => e.responseStatus)"
     )
     expected = [0 if cancellable else 200]
     page.until(lambda: page.browser.execute_script(statuses) == expected, "the slow query cancelled, or answered last")

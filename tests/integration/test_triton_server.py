@@ -122,14 +122,17 @@ async def test_started_server_answers_on_all_three_ports(triton: EmbeddedTriton)
 async def test_struck_server_heals_on_the_same_ports(
     triton: EmbeddedTriton, strike: Callable[[int], None], within_s: float
 ) -> None:
-    """Whatever dies, soon the gRPC channel opened before works again, and nothing of the old server is left."""
+    """Whatever dies, soon the gRPC channel opened before works again, who listens is told once, nothing of the old is left."""
     before, address, struck = triton.restarts, triton.grpc_url, triton.pid
     assert struck is not None and triton.healthy
     session = os.getsid(struck)
+    told: list[bool] = []
+    triton.on_restart = lambda: told.append(triton.healthy)
     async with triton_grpc.InferenceServerClient(address) as client:
         assert await infer(client) == [1.0, 2.0]
         strike(struck)
         await eventually(lambda: triton.restarts == before + 1 and triton.healthy, within_s)
+        assert told == [True]
         assert triton.grpc_url == address and triton.pid != struck
         assert await infer(client) == [1.0, 2.0]
     await eventually(lambda: not session_members(session), 5.0)

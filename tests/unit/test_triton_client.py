@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError
@@ -92,3 +94,42 @@ async def test_nobody_listening_is_unavailable() -> None:
         assert await client.ready("embedder") is False
         await client.close()
         await client.close()
+
+
+class Counting(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """A server that says that every model is ready, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def ModelReady(self, request: object, context: object) -> object:  # noqa: N802 - the protocol's name
+        self.asked += 1
+        return service_pb2.ModelReadyResponse(ready=True)
+
+
+async def test_several_servers_share_the_calls() -> None:
+    """Calls go round the addresses of a name; when one of the servers leaves, the others answer them all."""
+    counting = [Counting(), Counting()]
+    servers, ports = [], []
+    for servicer in counting:
+        server = grpc.aio.server()
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+        ports.append(server.add_insecure_port("127.0.0.1:0"))
+        await server.start()
+        servers.append(server)
+    client = TritonClient("ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports))
+    try:
+        deadline = time.monotonic() + 30
+        while not all(server.asked for server in counting) and time.monotonic() < deadline:  # until both connections stand
+            assert await client.ready("speller")
+        before = [server.asked for server in counting]
+        for _ in range(10):
+            assert await client.ready("speller")
+        assert [server.asked - asked for server, asked in zip(counting, before, strict=True)] == [5, 5]
+        await servers[0].stop(None)
+        answers = [await client.ready("speller") for _ in range(10)]
+        assert sum(answers) >= 9  # one call may have been on its way
+    finally:
+        await client.close()
+        for server in servers:
+            await server.stop(None)
