@@ -151,7 +151,8 @@ def train_reranker(
         list[Path], typer.Option("--catalogue", help="Catalogue CSV or TSV, with a lexicon of its own; repeat for more.")
     ],
     others: Annotated[
-        Path | None, typer.Option(help="TSV whose first column holds queries about things in no catalogue.")
+        list[str] | None,
+        typer.Option(help="TSV of texts about things that no catalogue holds: FILE, or FILE:COLUMN; repeat for more."),
     ] = None,
     count: Annotated[int, typer.Option(help="Queries drawn from each catalogue.", min=100)] = 12_000,
 ) -> None:
@@ -160,7 +161,7 @@ def train_reranker(
         from training.speller.rerank import fit
 
     settings = Settings()
-    typer.echo(fit(catalogue, others, settings.model_repository, settings.reranker, count))
+    typer.echo(fit(catalogue, others or [], settings.model_repository, settings.reranker, count))
 
 
 @train.command("noise")

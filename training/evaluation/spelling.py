@@ -87,7 +87,7 @@ def other_note(m: Measured) -> str:
         return ""
     return (
         "*Other things*: playlist titles and album titles that are no name of the catalogue, as their makers typed them; "
-        "playlist titles also serve as such when the reranker is fitted, album titles do not."
+        "from the half, by hash, that the reranker's fit leaves alone."
     )
 
 

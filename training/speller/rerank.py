@@ -1,6 +1,6 @@
 """Fit the reranker: which of a query's scored readings was meant.
 
-    searchbar train reranker --catalogue app/data/demo.csv --catalogue charts.tsv
+    searchbar train reranker --catalogue app/data/demo.csv --catalogue charts.tsv --others playlists.tsv:playlist
 
 Queries are drawn from the catalogues and from text that is in none, some misspelt by `training/noise.py`. What the network
 must not learn by heart is kept from it: half the queries are for names that the speller never trained on (its hold-out is
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from app.domain import Item
+from app.errors import InvalidInput
 from app.lexicon import Lexicon
 from app.reranker import FEATURES, Reranker, features
 from app.speller import MAX_CANDIDATES, Policy, Question, Speller
@@ -36,7 +37,7 @@ BATCH = 32
 UNSEEN = corpus_.HOLDOUT / 2  # share of titles for this fit that the speller never saw; the other half is for evaluation
 MISSING = 0.25  # share of names that the lexicon does not know
 UNSEEN_SHARE = 0.5  # of the queries
-ABOUT_OTHERS, MISSPELT_OTHERS, PARTS, CLEAN = 0.12, 0.03, 0.13, 0.40  # shares; the rest are misspelt names
+ABOUT_OTHERS, MISSPELT_OTHERS, PARTS, CLEAN = 0.22, 0.03, 0.13, 0.40  # shares; the rest are misspelt names
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,27 @@ def collect(speller: Speller, drawn: Drawn, count: int, label: str) -> list[Exam
     return found
 
 
-def other_texts(path: Path | None) -> list[str]:
-    """Folded queries about things in no catalogue: the first column of a TSV with a header."""
-    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path else []
-    return [t for t in dict.fromkeys(fold(line.split("\t")[0])[:60] for line in lines) if len(t) > 3]
+def other_texts(files: list[str]) -> list[str]:
+    """Folded queries about things in no catalogue, each once: half of the texts of `FILE` or `FILE:COLUMN`, TSV with a header.
+
+    Which half is decided by hash; the other one is for evaluation. Without a column name the first column is read.
+
+    Raises:
+        InvalidInput: there is no such file or column.
+    """
+    found: dict[str, None] = {}
+    for source in files:
+        name, _, column = source.partition(":")
+        try:
+            rows = corpus_.read_rows(Path(name))
+            texts = [fold(row[column] if column else next(iter(row.values())))[:60] for row in rows]
+        except (OSError, KeyError) as exc:
+            raise InvalidInput(f"--others {source}: no such {'column' if isinstance(exc, KeyError) else 'file'}") from exc
+        found |= dict.fromkeys(t for t in texts if len(t) > 3 and not corpus_.for_evaluation(t))
+    return list(found)
 
 
-def fit(catalogues: list[Path], others: Path | None, repository: Path, out: Path, count: int, seed: int = 17) -> str:
+def fit(catalogues: list[Path], others: list[str], repository: Path, out: Path, count: int, seed: int = 17) -> str:
     """Fit on `count` queries of each catalogue, a fifth of them kept apart for calibration; write JSON to `out`.
 
     Returns one line about the fit.
