@@ -164,6 +164,7 @@ def merge(question: Question, greedy: str, logprob: np.ndarray, query_logprob: n
     greedy = fold(greedy)
     readings = [Scored(question.query, float(query_logprob[0]), greedy == question.query)]
     readings += [Scored(c, float(s), c == greedy) for c, s in zip(question.candidates, scores, strict=False)]
-    if greedy and all(r.text != greedy for r in readings):
+    broken = "\ufffd" in greedy  # a byte-level model may end inside a character
+    if greedy and not broken and all(r.text != greedy for r in readings):
         readings.append(Scored(greedy, float(logprob[0]), True))
     return readings

@@ -81,6 +81,12 @@ async def test_alternatives_are_other_readings() -> None:
     assert sum(confidences) + found.confidence <= 1.001
 
 
+async def test_broken_characters_are_no_reading() -> None:
+    """A model output that ends inside a character is dropped: neither the correction nor an alternative holds U+FFFD."""
+    found = await speller(FakeTriton({"愛在 天夏": "愛在\ufffd 天夏"}), Policy(0.0, 0.0)).correct("愛在 天夏")
+    assert "\ufffd" not in "".join([found.corrected, *(a.text for a in found.alternatives)])
+
+
 async def test_concurrent_queries_share_a_call() -> None:
     """Queries that arrive while calls are in flight travel as one batch, their candidates padded with empty texts."""
     triton = FakeTriton({"smels like teen sprit": "smells like teen spirit"})
