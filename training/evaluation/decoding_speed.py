@@ -267,9 +267,9 @@ def report(timed: dict[str, Timed], rounds: int, same: float) -> list[str]:
         header += [f"batch {size}: queries/s", "× transformers", "× CTranslate2"]
     return [
         f"The same weights, {len(slow.texts):,} queries (half clean demo names, half with one to three errors), greedy, "
-        f"tokenisation included for all; median of {rounds} interleaved rounds, each decoder in a process of its own, one "
-        "at a time. Each with one thread and with two: its better figure counts, brackets say with how many threads it was "
-        f"and what the other number gave. CTranslate2 in fp32 gives the text of transformers for {percent(same)}: the same weights.",
+        f"tokenisation included for all; median of {rounds} interleaved rounds, each decoder in a process of its own, one at a "
+        "time. Each with one thread and with two: its better figure counts, brackets say with how many threads it was and what "
+        f"the other number gave. CTranslate2 in fp32 gives the text of transformers for {percent(same)}: the same weights.",
         "",
         *table([*header, "same text as transformers"], rows),
     ]
