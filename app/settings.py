@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     cache_ttl_s: float = Field(600.0, gt=0, description="how long an answer is kept")
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="largest request body accepted")
     replace_threshold: float = Field(
-        0.75, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
+        0.85, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
     )
     suggest_threshold: float = Field(0.25, ge=0, le=1, description="confidence from which a correction is offered")
     certain_threshold: float = Field(

@@ -12,8 +12,8 @@ from training.evaluation.querysets import CLEAN, ONE, OTHER, PART, REAL, TWO
 # Shares of the traffic: 85 % correct queries, 15 % misspelt (Cucerzan and Brill, EMNLP 2004: 10-15 % of web queries).
 TRAFFIC = {CLEAN: 0.50, PART: 0.20, OTHER: 0.15, ONE: 0.09, TWO: 0.03, REAL: 0.03}
 # What a wrong one costs, in missed corrections: a replaced query can be had back with one click, a suggestion is one line.
-# A calibrated confidence is acted on from cost / (1 + cost): 0.75 and 0.25.
-REPLACE_COST, SUGGEST_COST = 3.0, 1 / 3
+# A calibrated confidence is acted on from cost / (1 + cost): 0.86 and 0.25.
+REPLACE_COST, SUGGEST_COST = 6.0, 1 / 3
 GRID = tuple(n / 100 for n in range(20, 100))
 
 

@@ -41,7 +41,7 @@ class Sizes:
 
     typos: int = 500
     clean: int = 500
-    others: int = 400
+    others: int = 1000
 
 
 QUICK = Sizes(60, 40, 40)
