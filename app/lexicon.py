@@ -105,10 +105,11 @@ class Lexicon:
 
     def candidates(self, query: str, limit: int) -> list[Candidate]:
         """At most `limit` readings of folded `query` other than itself, likeliest first, names and words in turn."""
-        sides = zip_longest(self.likely_names(query), self.likely_words(query))
-        found = dict.fromkeys(c for c in chain.from_iterable(sides) if c and c.text != query)
-        distinct = {c.text: c for c in reversed(found)}
-        return [distinct[text] for text in dict.fromkeys(c.text for c in found)][:limit]
+        found: dict[str, Candidate] = {}
+        for candidate in chain.from_iterable(zip_longest(self.likely_names(query), self.likely_words(query))):
+            if candidate:
+                found.setdefault(candidate.text, candidate)
+        return list(found.values())[:limit]
 
     def rivals(self, name: str, limit: int) -> list[Candidate]:
         """Readings of an obscure `name` of the catalogue that the channel finds about as likely as the name itself.

@@ -28,7 +28,7 @@ OUTPUTS = ("TEXT", "LOGPROB", "QUERY_LOGPROB", "CANDIDATE_LOGPROBS")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is done at which confidence. The defaults in `settings.py` are those of least cost (training/RESULTS.md).
+    """What is done at which confidence; training/RESULTS.md has a table of what other thresholds would do.
 
     Args:
         replace: from here on a reading is searched instead of the query.

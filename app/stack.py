@@ -89,7 +89,8 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as cleanup:
         index = EdgeIndex.open(settings.index)
         cleanup.push_async_callback(index.close)
-        lexicon, completions = Lexicon(index.items()), Completions(index.items())
+        items = list(index.items())
+        lexicon, completions = Lexicon(items), Completions(items)
         client, triton = await cleanup.enter_async_context(inference(settings))
         gateway = Gateway.build(settings, client, index, lexicon, completions)
         cleanup.push_async_callback(gateway.close)

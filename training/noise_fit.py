@@ -34,8 +34,10 @@ MAX_DISTANCE = 3
 MAX_SHARE = 0.4  # of the letters; more is a different word rather than a misspelling
 NEIGHBOUR_PRIOR = 4.0  # made-up counts for keys that touch: the general pairs are partly handwritten
 PRIOR = 0.25
+STEADY = 200.0  # made-up chances: what few pairs could show stays unlikely
 # Pairs of single words cannot show these; a name has spaces to lose.
 FLOORS = {"space dropped": 0.015, "space added": 0.010, "and/&": 0.002}
+LEAST, MOST = 0.002, 50.0  # a weight's floor, and its cap in times the share wanted: no kind takes over that names cannot show
 GENERATED = 30_000
 ROUNDS = 12
 
@@ -100,7 +102,7 @@ def _costs(kind: str, counts: Counter[str], chars: Counter[str]) -> dict[str, fl
                 continue
             prior = PRIOR + (NEIGHBOUR_PRIOR if kind == "substitute" and b in NEIGHBOURS.get(a, "") else 0.0)
             chances = chars[a + b] if kind in ("delete", "transpose") else chars[a]
-            costs[a + b] = round(-math.log((counts[a + b] + prior) / (chances + 200.0)), 2)
+            costs[a + b] = round(-math.log((counts[a + b] + prior) / (chances + STEADY)), 2)
     return costs
 
 
@@ -108,17 +110,17 @@ def shares(pairs: list[Pair], channel: Channel) -> Shares:
     """The shares seen in `pairs`."""
     found: Counter[str] = Counter()
     number: Counter[int] = Counter()
-    first = letters = heads = 0
+    seen, first, expected = 0, 0, 0.0  # errors, those on the first letter of a word, those if it were like any other
     for typed, meant in pairs:
         names = kinds(typed, meant, channel)
         found.update(names)
         number[min(len(names), 3)] += 1
         edits = channel.edits(typed, meant)
+        seen += (here := sum(e.meant not in ("", " ") for e in edits))
         first += sum(e.before == " " and e.meant not in ("", " ") for e in edits)
-        letters += sum(e.meant not in ("", " ") for e in edits)
-        heads += len(meant.split()) / max(len(meant.replace(" ", "")), 1) * len(edits)  # type: ignore[assignment]
+        expected += here * len(meant.split()) / max(len(meant.replace(" ", "")), 1)
     total = sum(found.values())
-    rate = (first / max(letters, 1)) / (heads / max(sum(map(len, (channel.edits(t, m) for t, m in pairs))), 1))
+    rate = first / expected if seen else 1.0
     return Shares(
         {k: found[k] / total for k in KINDS}, [number[n] / sum(number[k] for k in (1, 2, 3)) for n in (1, 2, 3)], rate
     )
@@ -138,7 +140,7 @@ def generate(noise: Noise, names: list[str], count: int, seed: int) -> list[Pair
 
 def fit_weights(channel: Channel, wanted: Shares, names: list[str]) -> tuple[Noise, Shares]:
     """The noise whose typos of `names` show the `wanted` shares, and the shares that they do show."""
-    weights = {kind: max(share, 0.002) for kind, share in wanted.kinds.items()}
+    weights = {kind: max(share, LEAST) for kind, share in wanted.kinds.items()}
     noise = Noise(channel, weights, wanted.edits, min(wanted.first_letter, 1.0))
     seen = wanted
     for n in track(range(ROUNDS), description="fitting", transient=True):
@@ -146,6 +148,8 @@ def fit_weights(channel: Channel, wanted: Shares, names: list[str]) -> tuple[Noi
         if n == ROUNDS - 1:
             break
         weights = {k: w * ((wanted.kinds[k] + 1e-3) / (seen.kinds[k] + 1e-3)) ** 0.7 for k, w in weights.items()}
+        most = {k: MOST * max(share, LEAST) for k, share in wanted.kinds.items()}
+        weights = {k: min(w, most[k]) for k, w in weights.items()}
         total = sum(weights.values())
         weights = {k: w / total for k, w in weights.items()}
         noise = Noise(channel, weights, wanted.edits, noise.first_letter)
