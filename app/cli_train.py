@@ -54,9 +54,7 @@ Minutes = Annotated[
 Steps = Annotated[int | None, typer.Option(help="Length of the run in optimiser steps, instead of --minutes.", min=0)]
 BatchSize = Annotated[int, typer.Option(help="Examples a step learns from, over all GPUs.", min=1)]
 PrecisionOption = Annotated[Precision, typer.Option(help="auto: bf16, or fp16 on a GPU that has no bf16; no: fp32.")]
-Compile = Annotated[
-    bool | None, typer.Option(help="torch.compile: a slow start, faster steps.", show_default="on; tiny: off")
-]
+Compile = Annotated[bool | None, typer.Option(help="torch.compile: a slow start, faster steps.", show_default="on; tiny: off")]
 Checkpoints = Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)]
 Install = Annotated[bool, typer.Option("--install", help="Export to int8 ONNX and install into triton/models.")]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from app.domain import Hit, IndexQuery, Item
 
 
@@ -30,3 +33,20 @@ class VectorIndex(Protocol):
 
     async def close(self) -> None:
         """Release files and memory. Idempotent."""
+
+
+class WritableIndex(VectorIndex, Protocol):
+    """A `VectorIndex` whose items can be changed while it answers; a change is on disk before its call returns."""
+
+    async def get(self, ids: Sequence[str]) -> list[Item]:
+        """The items with these ids, in no particular order; unknown ids are left out."""
+
+    async def upsert(self, items: Sequence[Item], vectors: npt.NDArray[np.float32]) -> None:
+        """Add items, or replace those of the same id, with their L2-normalised embeddings, float32 [items, dimensions].
+
+        Raises:
+            IndexUnavailable: the engine cannot write; none or some of the items are written, and all may be sent again.
+        """
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Remove the items with these ids; unknown ids are ignored."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from app.domain import Item
 from app.errors import InvalidInput, ModelFailed
-from app.index.edge import EdgeWriter
+from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest
 from app.index.passage import passage_text
 from app.index.readers import Rejected, estimate_rows, read_items

@@ -14,7 +14,8 @@ import pytest_asyncio
 from app.domain import Filters, Hit, IndexQuery, Item, Vector
 from app.errors import IndexUnavailable
 from app.index.base import VectorIndex
-from app.index.edge import EdgeIndex, EdgeWriter
+from app.index.edge import EdgeIndex
+from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest
 from app.index.passage import passage_text
 
