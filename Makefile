@@ -13,6 +13,8 @@ LOAD := $(VENV)/.load
 TRAIN_VENV := .venv-train
 TRAIN := $(TRAIN_VENV)/.train
 BENCH := $(TRAIN_VENV)/.bench
+ANALYZER_VENV := .venv-analyzer
+ANALYZER := $(ANALYZER_VENV)/.analyzer
 TORCH ?= torch==2.13.0
 # Without a GPU the CPU build will do, 0.2 GB instead of several.
 TORCH_CPU := https://download.pytorch.org/whl/cpu
@@ -62,9 +64,20 @@ train: $(TRAIN) ## make .venv-train with PyTorch and list the training commands
 train-report: $(TRAIN) ## measure how fast the speller trains, FP32 and AMP, batch 32 to 256 (CATALOGUE=file)
 	$(TRAIN_VENV)/bin/searchbar train report $(if $(CATALOGUE),--catalogue "$(CATALOGUE)")
 
+.PHONY: engines
+engines: $(TRAIN) ## export the graphs that TensorRT plans are built from, and check them (triton/engines)
+	$(TRAIN_VENV)/bin/searchbar engines export
+
 .PHONY: bench-decoding
 bench-decoding: $(BENCH) ## aggressive against greedy decoding, transformers and CTranslate2 (QUERIES=10000)
 	$(TRAIN_VENV)/bin/searchbar bench decoding --speed --out training/RESULTS.md $(if $(QUERIES),--queries $(QUERIES))
+
+.PHONY: analyzer
+analyzer: $(ANALYZER) ## make .venv-analyzer with NVIDIA's Model Analyzer and perf_analyzer (libb64 by apt-get)
+
+.PHONY: tune
+tune: $(DEV) $(ANALYZER) ## find instance counts, batch sizes and queue delays for Triton; twelve minutes, on idle cores
+	@$(BIN)/searchbar tune
 
 .PHONY: browser
 browser: ## install Chromium where that is possible; without it the browser tests are skipped
@@ -81,25 +94,25 @@ browser: ## install Chromium where that is possible; without it the browser test
 
 # Taken out of Debian's package rather than installed with it: that would start a Prometheus server.
 .PHONY: deploy-tools
-deploy-tools: | $(BIN)/python ## get promtool where apt-get is; without it the tests of the alert rules are skipped
-	@if command -v promtool >/dev/null || [ -x $(BIN)/promtool ]; then :; \
+deploy-tools: | $(BIN)/python ## get Prometheus and promtool where apt-get is; without them the tests of rules and dashboard are skipped
+	@if { command -v promtool && command -v prometheus; } >/dev/null || [ -x $(BIN)/promtool -a -x $(BIN)/prometheus ]; then :; \
 	elif ! command -v apt-get >/dev/null; then \
-	    echo "No promtool, and no apt-get to fetch it with: the tests of the alert rules will be skipped."; \
+	    echo "No Prometheus, and no apt-get to fetch it with: the tests of rules and dashboard will be skipped."; \
 	else \
-	    echo "Fetching promtool (once)"; \
+	    echo "Fetching Prometheus (once)"; \
 	    into=$$(mktemp -d) && trap 'rm -rf "$$into"' EXIT && chmod 755 "$$into" && here=$$PWD && cd "$$into" \
 	    && { apt-get download -qq prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get download -qq prometheus; } >/dev/null 2>&1; } \
-	    && dpkg-deb -x prometheus_*.deb . && install -m 755 usr/bin/promtool "$$here/$(BIN)/promtool" \
-	        || echo "promtool could not be fetched: the tests of the alert rules will be skipped."; \
+	    && dpkg-deb -x prometheus_*.deb . && install -m 755 usr/bin/promtool usr/bin/prometheus "$$here/$(BIN)/" \
+	        || echo "Prometheus could not be fetched: the tests of rules and dashboard will be skipped."; \
 	fi
 
 .PHONY: up
-up: ## start the containers of docker-compose.yml (PROFILES=cpu; cpu,load; gpu)
+up: ## start the containers of docker-compose.yml (PROFILES=cpu; cpu,load; cpu,qdrant; gpu)
 	COMPOSE_PROFILES=$(PROFILES) docker compose up --build --detach --wait
 
 .PHONY: down
 down: ## stop the containers of every profile; the volumes stay
-	COMPOSE_PROFILES=cpu,gpu,load docker compose down
+	COMPOSE_PROFILES=cpu,gpu,load,qdrant docker compose down
 
 .PHONY: lock
 lock: $(BIN)/python ## resolve constraints.txt anew (LOCK_FLAGS=--upgrade for newer versions)
@@ -109,7 +122,7 @@ lock: $(BIN)/python ## resolve constraints.txt anew (LOCK_FLAGS=--upgrade for ne
 
 .PHONY: clean
 clean: ## remove the virtual environments, the caches and the demo index
-	rm -rf $(VENV) $(TRAIN_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis var/demo-index var/.demo-index.*
+	rm -rf $(VENV) $(TRAIN_VENV) $(ANALYZER_VENV) var/analyzer var/analyzer-quick .mypy_cache .ruff_cache .pytest_cache .hypothesis var/demo-index var/.demo-index.*
 	find app training tests triton -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -133,11 +146,26 @@ $(LOAD): $(PINS) | $(BIN)/python
 
 # No constraints: they are resolved for serving, and training never shares an environment with it.
 $(TRAIN): pyproject.toml
-	@echo "Installing PyTorch and the training tools into $(TRAIN_VENV) (once)"
+	@echo "Installing PyTorch, Ray and the training tools into $(TRAIN_VENV) (once)"
 	@test -x $(TRAIN_VENV)/bin/python || $(PYTHON) -m venv $(TRAIN_VENV)
 	@$(if $(GPU),,$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) --retries 0 --timeout 10 --index-url $(TORCH_CPU) $(TORCH) 2>/dev/null ||) \
 	    $(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) $(TORCH)
-	@$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) -e '.[train]'
+	@$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) -e '.[train,ray]'
+	@touch $@
+
+# perf_analyzer is a program in the wheel of an old tritonclient; the current one, which Model Analyzer wants, lacks it.
+$(ANALYZER):
+	@echo "Installing Model Analyzer and perf_analyzer into $(ANALYZER_VENV) (once, 0.6 GB)"
+	@test -x $(ANALYZER_VENV)/bin/python || $(PYTHON) -m venv $(ANALYZER_VENV)
+	@$(ANALYZER_VENV)/bin/pip install $(PIP_FLAGS) triton-model-analyzer==1.58.0
+	@into=$$(mktemp -d) && trap 'rm -rf "$$into"' EXIT \
+	    && $(ANALYZER_VENV)/bin/pip download $(PIP_FLAGS) --no-deps --only-binary :all: --platform manylinux1_x86_64 \
+	        --dest "$$into" tritonclient==2.51.0 \
+	    && $(ANALYZER_VENV)/bin/python -m zipfile -e "$$into"/tritonclient-*.whl "$$into" \
+	    && install -m 755 "$$into"/tritonclient-2.51.0.data/data/bin/perf_analyzer $(ANALYZER_VENV)/bin/perf_analyzer
+	@ldconfig -p | grep -q libb64.so.0d || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { apt-get install -y -qq libb64-0d >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq libb64-0d >/dev/null; }; }; \
+	    else echo "perf_analyzer needs libb64: run \`apt-get install libb64-0d\` as root" >&2; fi
 	@touch $@
 
 $(BENCH): pyproject.toml $(TRAIN)

@@ -16,13 +16,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
-from app import __version__, schemas
+from app import __version__, api_catalogue, schemas
 from app.completion import MAX_LIMIT
 from app.domain import Correction, Hit
-from app.errors import SearchbarError
+from app.errors import InvalidInput, SearchbarError
 from app.gateway import Gateway
-from app.middleware import BodyLimit, Measure
+from app.index.vectors import shorten
+from app.middleware import BodyLimit, Measure, Traced
 from app.problems import on_defect, on_http_error, on_searchbar_error, on_validation_error, problem
+from app.spans import Tracer
 from app.text import normalise
 
 PAGE = Path(__file__).parent / "page"
@@ -125,6 +127,10 @@ async def openai_embeddings(body: schemas.OpenAIEmbeddingsBody, behind: Behind) 
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors, timings = await behind.embed(texts)
     behind.telemetry.timed(timings)
+    if body.dimensions is not None:
+        if body.dimensions > len(vectors[0]):
+            raise InvalidInput(f"at most {len(vectors[0])}", "dimensions")
+        vectors = [shorten(vector, body.dimensions) for vector in vectors]
     encode: Callable[[Any], Any] = (
         (lambda v: base64.b64encode(np.ascontiguousarray(v, "<f4").tobytes()).decode())
         if body.encoding_format == "base64"
@@ -206,8 +212,15 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(gateway: Gateway, *, max_body_bytes: int = 64 * 1024) -> FastAPI:
-    """The application over a ready gateway."""
+def create_app(
+    gateway: Gateway,
+    *,
+    max_body_bytes: int = 64 * 1024,
+    max_bulk_bytes: int = 64 * 1024 * 1024,
+    admin_key: str | None = None,
+    tracer: Tracer | None = None,
+) -> FastAPI:
+    """The application over a ready gateway; without `admin_key` nobody may change the catalogue."""
     app = FastAPI(
         title="Searchbar",
         version=__version__,
@@ -215,12 +228,16 @@ def create_app(gateway: Gateway, *, max_body_bytes: int = 64 * 1024) -> FastAPI:
         responses=PROBLEMS,
     )
     app.include_router(router)
+    app.include_router(api_catalogue.router)
     app.mount("/page", Assets(directory=PAGE), name="page")
     app.add_exception_handler(SearchbarError, on_searchbar_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_defect)
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes, of_path={api_catalogue.BULK: max_bulk_bytes})
     app.add_middleware(Measure, telemetry=gateway.telemetry)
+    if tracer is not None:
+        app.add_middleware(Traced, tracer=tracer)
     app.state.gateway = gateway
+    app.state.admin_key = admin_key
     return app

@@ -13,8 +13,13 @@ from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from app.spans import note
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+
+
+OUTCOME = "searchbar.cache"  # attribute of the span that asks
 
 
 @dataclass(slots=True, eq=False)
@@ -65,15 +70,18 @@ class AnswerCache(Generic[Key, Value]):
         if held is not None:
             if self._clock() < held[0]:
                 self.hits += 1
+                note(OUTCOME, "hit")
                 self._answers.move_to_end(key)
                 return held[1]
             del self._answers[key]
         call = self._calls.get(key)
         if call is None:
             self.misses += 1
+            note(OUTCOME, "miss")
             call = self._start(key, make)
         else:
             self.shared += 1
+            note(OUTCOME, "shared")
         return await self._outcome(key, call)
 
     def clear(self) -> None:

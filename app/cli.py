@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -12,10 +11,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app import __version__
+from app.cli_engines import engines, parity
+from app.cli_index import indexing, run_index
+from app.cli_sagemaker import sagemaker
 from app.cli_train import extra, train
+from app.cli_tune import tune
 from app.errors import IndexUnavailable, InvalidInput, SearchbarError, SetupError
 from app.settings import ROOT, Settings
 
@@ -28,7 +30,12 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+cli.add_typer(indexing)
 cli.add_typer(train, name="train")
+cli.add_typer(sagemaker, name="sagemaker")
+cli.command()(tune)
+cli.add_typer(engines, name="engines")
+cli.command()(parity)
 bench = typer.Typer(help="Measure parts of the system.", no_args_is_help=True)
 cli.add_typer(bench, name="bench")
 console = Console(stderr=True)
@@ -38,9 +45,12 @@ console = Console(stderr=True)
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to serve on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to serve on; 0 picks a free one. [default: 8080]")] = None,
-    index: Annotated[Path | None, typer.Option(help="Index directory to serve. [default: the demo catalogue's]")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="Index to serve: a directory or qdrant://HOST:PORT/COLLECTION. [default: the demo catalogue's]"),
+    ] = None,
     triton: Annotated[
-        str | None, typer.Option(help="host:port of a running Triton's gRPC; unset starts the embedded one.")
+        str | None, typer.Option(help="A running Triton: host:port (gRPC) or sagemaker://ENDPOINT; unset starts one.")
     ] = None,
 ) -> None:
     """Serve the search page and the HTTP API.
@@ -55,71 +65,23 @@ def serve(
     given = {"host": host, "port": port, "index": index, "triton": triton}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     configure_logging(settings.log_level)
-    if settings.index == Settings.model_fields["index"].default and not demo_is_current(settings):
-        console.print(f"Building the demo index in {settings.index} (once for these weights)")
-        run_index(DEMO, settings.index, settings)
+    demo: Path = Settings.model_fields["index"].default
+    if settings.index == demo and not demo_is_current(settings, demo):
+        console.print(f"Building the demo index in {demo} (once for these weights)")
+        run_index(DEMO, demo, settings)
     uvloop.run(serve_until_stopped(settings, console))
 
 
-@cli.command()
-def index(
-    file: Annotated[Path, typer.Argument(help="Catalogue: .csv, .tsv, .jsonl or .parquet.", exists=True, dir_okay=False)],
-    out: Annotated[
-        Path, typer.Option(help="Directory to put the index in; an index there is replaced when the new one is whole.")
-    ],
-    triton: Annotated[
-        str | None, typer.Option(help="host:port of a running Triton's gRPC; unset starts the embedded one.")
-    ] = None,
-) -> None:
-    """Index a catalogue.
-
-    Columns: id, kind (track|album|artist|podcast|playlist), title, artist, album, year, genres, moods, popularity (0-100). Only
-    title is required; `;` separates lists; unknown columns are kept as payload. Rejected rows are listed by line number in
-    OUT.rejects.jsonl.
-    """
-    settings = Settings(triton=triton) if triton else Settings()
-    configure_logging("warning")
-    run_index(file, out, settings)
-
-
-def demo_is_current(settings: Settings) -> bool:
+def demo_is_current(settings: Settings, index: Path) -> bool:
     """Whether the demo index is there and was built with the weights that will be served."""
     from app.index.manifest import Manifest
     from app.stack import check_weights
 
     try:
-        check_weights(settings, Manifest.read(settings.index))
+        check_weights(settings, Manifest.read(index))
     except (IndexUnavailable, SetupError):
         return False
     return True
-
-
-def run_index(file: Path, out: Path, settings: Settings) -> None:
-    """Build the index of `file` at `out` with a progress bar and report what was left out."""
-    from app.index.build import BuildReport, build_index
-    from app.stack import embed_passages, fingerprint, inference
-
-    columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-
-    async def build() -> BuildReport:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        async with inference(settings) as (client, _):
-            dimensions = (await embed_passages(client, ["canary"])).shape[1]
-            with Progress(*columns, console=console) as progress:
-                task = progress.add_task("index", total=None)
-                return await build_index(
-                    file,
-                    out,
-                    lambda passages: embed_passages(client, passages),
-                    dimensions,
-                    fingerprint(settings),
-                    lambda done, total: progress.update(task, completed=done, total=total),
-                )
-
-    report = asyncio.run(build())
-    console.print(f"{report.items:,} items in {report.seconds:.1f} s → {out}")
-    if report.rejected:
-        console.print(f"[yellow]{report.rejected:,} rows rejected[/yellow]: {report.rejects}")
 
 
 @cli.command()
@@ -140,7 +102,8 @@ def evaluate(
     """Measure spelling and retrieval quality beside baselines and print the tables.
 
     Spelling: exact match, alternatives, correct queries changed and latency, broken down by sort of query and of error;
-    calibration of the confidence and what each threshold costs. Retrieval: each side of the index, fused, and the whole search.
+    calibration of the confidence and what each threshold costs. Retrieval: each side of the index, fused, and
+    the whole search beside SQLite FTS5 and rapidfuzz, with latency and index size.
     """
     with extra("dev"):
         from training.evaluation.report import Run
@@ -166,6 +129,28 @@ def bench_decoding(
         from training.evaluation.decoding import main as run
 
         run(queries, checkpoint if speed else None, rounds, timed, out, console)
+
+
+@bench.command("scale")
+def bench_scale(
+    rows: Annotated[int, typer.Option(help="Rows of the catalogue, drawn from the demo's vocabulary.", min=1_000)] = 1_000_000,
+    dimensions: Annotated[int | None, typer.Option(help="As `searchbar index --dimensions`.", min=8)] = None,
+    quantise: Annotated[str, typer.Option(help="As `searchbar index --quantise`: none or int8.")] = "int8",
+    again: Annotated[
+        bool, typer.Option("--again", help="Build it a second time: what a rebuild with no changes costs.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Markdown file whose sections are replaced, docs/scale.md.")] = None,
+) -> None:
+    """Build an index of many rows in a temporary directory and measure it.
+
+    Rows a second, peak memory, bytes on disk, memory and latency when serving, recall against brute force, and what follows
+    for a hundred million tracks.
+    """
+    with extra("dev"):
+        from training.evaluation.scale import Scale
+        from training.evaluation.scale import main as run
+
+        run(Scale(rows, dimensions, quantise), again, out, console)
 
 
 @cli.command()

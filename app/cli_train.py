@@ -191,36 +191,51 @@ def train_embedder(
     out: Out,
     playlists: Annotated[Path | None, typer.Option(help="TSV of playlist, artist, title: semantic queries.")] = None,
     share: Shares = None,
-    init: Annotated[Path | None, typer.Option(help="Saved sentence-transformers directory to continue from.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Saved sentence-transformers model to continue from.")] = None,
     minutes: Minutes = None,
     steps: Steps = None,
     batch_size: BatchSize = 256,
+    chunk: Annotated[
+        int | None, typer.Option(help="Texts whose activations are kept: for batches larger than memory.", min=1)
+    ] = None,
+    hard: Annotated[
+        float, typer.Option(help="Share of a batch mined as hard negatives; needs --init.", min=0.0, max=0.5)
+    ] = 0.3,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
     precision: PrecisionOption = Precision.auto,
     compile: Compile = None,
     checkpoint_minutes: Checkpoints = 5.0,
     install: Install = False,
+    install_to: Annotated[Path | None, typer.Option(help="Install into this copy of triton/models instead.")] = None,
 ) -> None:
-    """Train the query embedder: half an hour by the clock unless --minutes or --steps say otherwise."""
+    """Train the query embedder: half an hour by the clock unless --minutes or --steps say otherwise.
+
+    The first 128 and the first 64 of its 256 numbers are embeddings too (`searchbar index --dimensions`).
+    """
     length = duration(minutes, steps)
     require("torch")
     with extra("train"):
         from training.embedder.export import install as export
+        from training.embedder.export import require_repository
         from training.embedder.train import EmbedderRun
         from training.embedder.train import train as run
         from training.loop import finished
         from training.run import is_main
 
+    repository = install_to or (Settings().model_repository if install else None)
+    if repository:
+        require_repository(repository)
     if done := finished(out, out / "model"):
         say_finished(out, done)
     else:
         given = EmbedderRun(
             **length, batch_size=batch_size, lr=lr, precision=precision.value, checkpoint_minutes=checkpoint_minutes,
-            compile=compile is not False,
+            compile=compile is not False, chunk=chunk, hard=hard,
         )  # fmt: skip
         run(catalogue, share or [1.0] * len(catalogue), playlists, out, given, init)
-    if install and is_main():
-        export(out / "model", Settings().model_repository, out / "onnx")
+    if repository and is_main():
+        export(out / "model", repository, out / "onnx")
+        typer.echo(f"installed into {repository}")
 
 
 @train.command("report")
@@ -274,7 +289,7 @@ def require(module: str) -> None:
 
 
 def missing(module: str | None, extra: str) -> SetupError:
-    cure = "`make train` sets up .venv-train" if extra == "train" else "`make setup` installs it"
+    cure = "`make train` sets up .venv-train" if extra in ("train", "ray") else "`make setup` installs it"
     return SetupError(f"{module} is not installed: this command needs the `{extra}` extra ({cure})")
 
 

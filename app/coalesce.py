@@ -9,12 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from app.errors import ModelFailed, ModelUnavailable, Overloaded
+from app.spans import Span, current, shared
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(slots=True, eq=False)
+class Entry(Generic[Item, Result]):
+    """An item, where its result goes, and the span that waits for it."""
+
+    item: Item
+    future: asyncio.Future[Result]
+    span: Span | None
 
 
 class Coalescer(Generic[Item, Result]):
@@ -39,8 +50,8 @@ class Coalescer(Generic[Item, Result]):
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
-        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._calls: dict[asyncio.Task[None], list[tuple[Item, asyncio.Future[Result]]]] = {}
+        self._queue: deque[Entry[Item, Result]] = deque()
+        self._calls: dict[asyncio.Task[None], list[Entry[Item, Result]]] = {}
 
     async def submit(self, item: Item) -> Result:
         """The result for `item`. Cancelling the caller drops an item that has not left yet.
@@ -52,16 +63,16 @@ class Coalescer(Generic[Item, Result]):
         if len(self._queue) >= self._max_queue:
             raise Overloaded(f"{len(self._queue)} requests are waiting")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
+        self._queue.append(Entry(item, future, current()))
         self._dispatch()
         return await future
 
     def _dispatch(self) -> None:
         while self._queue and len(self._calls) < self._max_in_flight:
-            batch: list[tuple[Item, asyncio.Future[Result]]] = []
+            batch: list[Entry[Item, Result]] = []
             while self._queue and len(batch) < self._max_batch:
                 entry = self._queue.popleft()
-                if not entry[1].done():  # its caller has gone
+                if not entry.future.done():  # its caller has gone
                     batch.append(entry)
             if batch:
                 call = asyncio.create_task(self._call(batch))
@@ -72,9 +83,10 @@ class Coalescer(Generic[Item, Result]):
         _fail(self._calls.pop(call), ModelUnavailable("shutting down"))  # those that a cancelled call leaves behind
         self._dispatch()
 
-    async def _call(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _call(self, batch: list[Entry[Item, Result]]) -> None:
         try:
-            results = await self._run([item for item, _ in batch])
+            with shared("batch", [entry.span for entry in batch]):
+                results = await self._run([entry.item for entry in batch])
             if len(results) != len(batch):
                 raise ModelFailed(f"{len(results)} results for {len(batch)} items")
         except ModelFailed as exc:
@@ -86,9 +98,9 @@ class Coalescer(Generic[Item, Result]):
         except Exception as exc:
             _fail(batch, exc)
         else:
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+            for entry, result in zip(batch, results, strict=True):
+                if not entry.future.done():
+                    entry.future.set_result(result)
 
     async def close(self) -> None:
         """Cancel what is under way; whoever still waits gets a ModelUnavailable."""
@@ -99,7 +111,7 @@ class Coalescer(Generic[Item, Result]):
         await asyncio.gather(*self._calls, return_exceptions=True)
 
 
-def _fail(batch: Iterable[tuple[Item, asyncio.Future[Result]]], exc: Exception) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(exc)
+def _fail(batch: Iterable[Entry[Item, Result]], exc: Exception) -> None:
+    for entry in batch:
+        if not entry.future.done():
+            entry.future.set_exception(exc)

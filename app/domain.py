@@ -81,12 +81,15 @@ class IndexQuery:
     Attributes:
         text: folded text for the sparse side; empty for a dense query alone.
         vector: dense query embedding, or None for a sparse query alone.
+        names: (name, likelihood 0–1) of names of the catalogue that the text may stand for, misspelt or half typed; folded. None
+            when they were not looked for; without any the text is a name of the catalogue or a description.
     """
 
     text: str
     vector: Vector | None
     limit: int
     filters: Filters = Filters()
+    names: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class SearchAnswer:
     """The merged answer to one search."""
 
     query: str
-    correction: Correction | None  # None when the speller is degraded
+    correction: Correction | None  # None when the speller is degraded and the best hit's name is not near
     hits: Sequence[Hit]
     degraded: tuple[str, ...]  # of "speller", "embedder", "index"
     timings_ms: dict[str, float]

@@ -2,7 +2,11 @@
 
     SearchbarError
     ├── InvalidInput            the client's fault: a field is wrong
-    │   └── TooLarge            … or too big
+    │   ├── TooLarge            … or too big
+    │   └── UnsupportedType     … or the body is sent as another type than the route reads
+    ├── Forbidden               the caller may not do this
+    │   └── KeyMissing          … and has not said who it is
+    ├── UnknownItem             the catalogue has no item of this id
     ├── Unavailable             a part is away for now: retry later
     │   ├── ModelUnavailable    Triton is down, restarting, or a model is not ready
     │   ├── IndexUnavailable    the vector index cannot be read
@@ -12,7 +16,9 @@
     └── SetupError              the installation or its configuration is wrong; the message names the cure
 
 The domain raises these; `app/api.py` holds the one table that turns them into HTTP statuses. Vendor exceptions are translated
-where their library is imported: `triton_client.py` (gRPC), `index/edge.py` (Qdrant).
+where their library is imported: `triton_client.py` (gRPC), `triton_sagemaker.py` and `sagemaker/aws.py` (AWS),
+`index/edge_engine.py` and
+`index/cluster_engine.py` (Qdrant).
 """
 
 from __future__ import annotations
@@ -37,6 +43,22 @@ class InvalidInput(SearchbarError):
 
 class TooLarge(InvalidInput):
     """The body or a value exceeds a limit."""
+
+
+class UnsupportedType(InvalidInput):
+    """The body's content type is not one the route reads."""
+
+
+class Forbidden(SearchbarError):
+    """The caller may not do this: its key is wrong, or nobody may."""
+
+
+class KeyMissing(Forbidden):
+    """The caller sent no key where one is needed."""
+
+
+class UnknownItem(SearchbarError):
+    """The catalogue has no item of this id."""
 
 
 class Unavailable(SearchbarError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from rapidfuzz.distance import OSA
 
 from app.domain import Filters, Hit, IndexQuery, Item, Vector
@@ -110,7 +111,7 @@ def unit_vector(text: bytes) -> Vector:
 
 
 class FakeIndex:
-    """An index over a list of items, ranked by shared words; fulfils `index.base.VectorIndex`.
+    """An index over a list of items, ranked by shared words; fulfils `index.base.WritableIndex`.
 
     Enough where the gateway and the merging of readings are tested: hits follow the query's words, filters and limits hold, and
     it can be late or away. It never looks at vectors; what the real adapters make of them is in tests/contract.
@@ -118,6 +119,7 @@ class FakeIndex:
     Attributes:
         latency_s: time a query takes.
         failure: what `query` and `count` raise, if anything.
+        write_failures: what the next calls of `upsert` and `delete` raise, one each; None lets one through.
         queries: what was asked, oldest first.
     """
 
@@ -125,6 +127,7 @@ class FakeIndex:
         self._items = list(items)
         self.latency_s = 0.0
         self.failure: SearchbarError | None = None
+        self.write_failures: list[SearchbarError | None] = []
         self.queries: list[IndexQuery] = []
 
     @property
@@ -146,6 +149,28 @@ class FakeIndex:
 
     def items(self) -> Iterator[Item]:
         return iter(self._items)
+
+    async def get(self, ids: Sequence[str]) -> list[Item]:
+        """See `WritableIndex.get`."""
+        return [item for item in self._items if item.id in ids]
+
+    async def upsert(self, items: Sequence[Item], vectors: npt.NDArray[np.float32]) -> None:
+        """See `WritableIndex.upsert`; when it fails nothing is written."""
+        assert vectors.shape == (len(items), DIMENSIONS)
+        await self._may_fail()
+        fresh = {item.id: item for item in items}
+        self._items = [item for item in self._items if item.id not in fresh] + list(fresh.values())
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """See `WritableIndex.delete`."""
+        await self._may_fail()
+        self._items = [item for item in self._items if item.id not in ids]
+
+    async def _may_fail(self) -> None:
+        await asyncio.sleep(self.latency_s)
+        failure = self.write_failures.pop(0) if self.write_failures else None
+        if failure:
+            raise failure
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from app.errors import DeadlineExceeded, ModelFailed, SearchbarError, Unavailable
+from app.spans import span
 
 Result = TypeVar("Result")
 
@@ -51,7 +52,8 @@ class FanOut:
         began = self._elapsed_ms()
         left_s = share * self._deadline_s - began / 1000
         try:
-            return await asyncio.wait_for(part, max(left_s, 0.001))
+            with span(name):
+                return await asyncio.wait_for(part, max(left_s, 0.001))
         except asyncio.TimeoutError:
             self._miss(name, DeadlineExceeded(f"{name}: no answer in time"))
         except (Unavailable, DeadlineExceeded, ModelFailed) as exc:

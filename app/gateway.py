@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from app.cache import AnswerCache
+from app.catalogue import LiveCatalogue
 from app.completion import Completion, Completions
 from app.domain import Correction, Vector
 from app.embedder import MODEL as EMBEDDER
@@ -18,9 +19,11 @@ from app.errors import DeadlineExceeded, SearchbarError
 from app.index.base import VectorIndex
 from app.inference import InferenceBackend
 from app.lexicon import Lexicon
+from app.near_names import NearNames
 from app.reranker import Reranker
 from app.search import SearchService
 from app.settings import Settings
+from app.spans import span
 from app.speller import MODEL as SPELLER
 from app.speller import Policy, Speller
 from app.telemetry import Telemetry
@@ -42,6 +45,7 @@ class Gateway:
     deadline_s: float
     completions: Completions
     telemetry: Telemetry = field(default_factory=Telemetry)
+    catalogue: LiveCatalogue | None = None  # None where the catalogue cannot be changed
 
     @classmethod
     def build(
@@ -60,7 +64,7 @@ class Gateway:
         timeout_s = settings.model_timeout_s
         speller = Speller(backend, lexicon, reranker, policy, timeout_s=timeout_s, cache=corrections, **limits)
         embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, **limits)
-        service = SearchService(speller, embedder, index, deadline_s=settings.deadline_s)
+        service = SearchService(speller, embedder, index, NearNames(lexicon, completions), deadline_s=settings.deadline_s)
         gateway = cls(backend, speller, embedder, index, service, settings.deadline_s, completions)
         gateway.telemetry.watch(SPELLER, corrections)
         gateway.telemetry.watch(EMBEDDER, vectors)
@@ -69,19 +73,22 @@ class Gateway:
     async def correct(self, queries: Sequence[str]) -> tuple[list[Correction], dict[str, float]]:
         """Corrections of several queries and the time they took; DeadlineExceeded when that is too long."""
         started = time.perf_counter()
-        found = await within(asyncio.gather(*(self.speller.correct(q) for q in queries)), self.deadline_s)
+        with span(SPELLER):
+            found = await within(asyncio.gather(*(self.speller.correct(q) for q in queries)), self.deadline_s)
         return found, stopwatch("speller", started)
 
     def complete(self, typed: str, limit: int) -> tuple[list[Completion], dict[str, float]]:
         """At most `limit` completions of the typed text and the time they took; asks no model."""
         started = time.perf_counter()
-        found = self.completions.complete(typed, limit)
+        with span("completions"):
+            found = self.completions.complete(typed, limit)
         return found, stopwatch("completions", started)
 
     async def embed(self, texts: Sequence[str]) -> tuple[list[Vector], dict[str, float]]:
         """Embeddings of several texts and the time they took; DeadlineExceeded when that is too long."""
         started = time.perf_counter()
-        found = await within(asyncio.gather(*(self.embedder.embed(t) for t in texts)), self.deadline_s)
+        with span(EMBEDDER):
+            found = await within(asyncio.gather(*(self.embedder.embed(t) for t in texts)), self.deadline_s)
         return found, stopwatch("embedder", started)
 
     async def checks(self) -> dict[str, bool]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from rapidfuzz.distance import OSA
 
 from app.channel import Channel
+from app.deletes import SymmetricDeletes
 from app.domain import Item
-from app.lookup import NgramLookup, SymmetricDeletes
-from app.text import fold
+from app.lookup import NgramLookup
+from app.tally import Tally
 
 SHORTLIST = 48  # names compared letter by letter
 PRICED = 8  # of them, and of the words near a word, that the channel prices
@@ -33,23 +33,17 @@ UNKNOWN_WORD = 30.0
 ERROR = 2.5
 RIVAL = 8.0  # nats by which a reading may be less likely than the name that was typed
 FAMOUS = 3.0  # a name of this fame (two rows, or one of popularity 20) is taken at its word
-# Words of queries about any catalogue.
-COMMON_WORDS = (
-    "song", "songs", "track", "tracks", "music", "album", "albums", "artist", "artists", "band", "podcast", "podcasts",
-    "playlist", "playlists", "hits", "best",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A possible reading of a query and where it comes from: ``name`` or ``words``."""
+    """A possible reading of a query."""
 
     text: str
-    source: str
 
 
 class Lexicon:
-    """Words and names of a catalogue, immutable; a changed catalogue gets a new one.
+    """Words and names of a catalogue.
 
     Args:
         items: catalogue rows. Titles, artists and "title artist" pairs are names; their words, and those of genres and moods,
@@ -58,32 +52,31 @@ class Lexicon:
     """
 
     def __init__(self, items: Iterable[Item], channel: Channel | None = None) -> None:
-        names: Counter[str] = Counter()
-        pairs: Counter[str] = Counter()
-        words: Counter[str] = Counter()
-        for item in items:
-            fame = 1.0 + item.popularity / 10
-            title, artist = fold(item.title), fold(item.artist)
-            for name in {title, artist} - {""}:
-                names[name] += fame  # type: ignore[assignment]
-                for word in name.split():
-                    words[word] += fame  # type: ignore[assignment]
-            for word in fold(" ".join((*item.genres, *item.moods))).split():
-                words[word] += 1
-            if title and artist and title != artist and item.kind != "podcast":
-                pairs[f"{title} {artist}"] += fame  # type: ignore[assignment]
-                pairs[f"{artist} {title}"] += 0  # the other order is a name too, proposed through the first
-        for word in COMMON_WORDS:
-            words[word] += 10
-        self.words = dict(words)
-        self.names = {**pairs, **names}
+        self.names = Tally(items)
+        self.words = self.names.words
         self._channel = channel or Channel.load()
-        self._log_top = math.log(1 + max(words.values(), default=1))
-        self._log_words = math.log(1 + sum(words.values()))
-        self._beyond_doubt = ERROR + 2 + self._log_words - math.log(max(words.values(), default=1))
-        self._log_names = math.log(1 + sum(self.names.values()))
-        self._near_words = SymmetricDeletes(list(words))
-        self._near_names = NgramLookup([*names, *(p for p, fame in pairs.items() if fame and p not in names)])
+        self._near_words = SymmetricDeletes(self.words)
+        self._near_names = NgramLookup(self.names.proposed())
+        self._weigh()
+
+    def update(self, added: Sequence[Item], removed: Sequence[Item]) -> None:
+        """Take in catalogue rows and let others go, in place; a row that changed is removed as it was and added as it is.
+
+        From then on it answers as one built of the rows that are left, but for what `NgramLookup` cuts off. It is on the
+        caller to remove only what is there, and to forget what was concluded from the old state. Milliseconds for a row,
+        tenths of a second for a thousand; the more rows were added since the start, the longer.
+        """
+        changes = self.names.update(added, removed)
+        self._near_words.update(changes.words, changes.lost_words)
+        self._near_names.update(changes.names, changes.lost_names)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """What costs and fames are relative to."""
+        self._log_top = math.log(1 + self.names.most)
+        self._log_words = math.log(1 + self.names.total_words)
+        self._beyond_doubt = ERROR + 2 + self._log_words - math.log(self.names.most)
+        self._log_names = math.log(1 + self.names.total)
 
     def is_name(self, text: str) -> bool:
         """Whether folded `text` is exactly a title, an artist or a pair of both in either order."""
@@ -131,7 +124,7 @@ class Lexicon:
             if likeness >= MIN_NAME_SIMILARITY and name != query:
                 scored.append((-likeness, name))
         near = [name for _, name in heapq.nsmallest(PRICED, scored)]
-        return [Candidate(name, "name") for _, name in sorted((self._name_cost(query, name), name) for name in near)]
+        return [Candidate(name) for _, name in sorted((self._name_cost(query, name), name) for name in near)]
 
     def likely_words(self, query: str) -> list[Candidate]:
         """The query with its words replaced by near ones, joined or split, likeliest first."""
@@ -148,7 +141,7 @@ class Lexicon:
             for width, options in steps:
                 beams[i + width] += [(c + cost, f"{text} {word}".lstrip()) for c, text in beams[i] for cost, word in options]
         best = heapq.nsmallest(BEAM, set(beams[-1]))
-        return [Candidate(text, "words") for _, text in best if text != query]
+        return [Candidate(text) for _, text in best if text != query]
 
     def _name_cost(self, query: str, name: str) -> float:
         return self._channel.cost(query, name) + self.rarity(name)
@@ -172,7 +165,7 @@ class Lexicon:
         if len(token) < 2 or keep[0] < self._beyond_doubt or any(c.isdigit() for c in token):
             return [keep]
         near = self._near_words.near(token, 1 if len(token) < 4 else 2)
-        near.sort(key=lambda found: found[1] * 4.0 + self._word_cost(found[0]))
+        near.sort(key=lambda found: (found[1] * 4.0 + self._word_cost(found[0]), found[0]))
         priced = [(ERROR + self._channel.cost(token, word) + self._word_cost(word), word) for word, _ in near[:PRICED]]
         return heapq.nsmallest(4, [keep, *priced, *self._split(token, keep[0])])
 

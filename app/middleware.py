@@ -1,13 +1,15 @@
-"""Plain ASGI middleware: body limit, timing, response headers."""
+"""Plain ASGI middleware: body limit, timing, tracing, response headers."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.problems import problem
+from app.spans import Entered, Tracer
 from app.telemetry import Telemetry
 
 HEADERS = [
@@ -18,18 +20,25 @@ HEADERS = [
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is known to exceed `max_bytes`, by its declared or its actual length."""
+    """Answers 413 as soon as a body is known to exceed its limit, by its declared or its actual length.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    Args:
+        max_bytes: the limit of all bodies …
+        of_path: … but those sent to these paths, which have their own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, of_path: Mapping[str, int] | None = None) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.of_path = dict(of_path or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        detail = f"the body exceeds {self.max_bytes} bytes"
+        max_bytes = self.of_path.get(scope["path"], self.max_bytes)
+        detail = f"the body exceeds {max_bytes} bytes"
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
+        if declared.isdigit() and int(declared) > max_bytes:
             return await problem(413, "Too large", detail, {"Connection": "close"})(scope, receive, send)
         received = 0
 
@@ -37,7 +46,7 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
+            if received > max_bytes:
                 # FastAPI makes a 400 of whatever else is raised while it reads a body.
                 raise HTTPException(413, detail, {"Connection": "close"})
             return message
@@ -70,3 +79,36 @@ class Measure:
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.telemetry.answered(route, status, time.perf_counter() - started)
+
+
+class Traced:
+    """One span for each request to the API, within its caller's; every answer names it in `traceresponse`.
+
+    The header is that of W3C's Trace Context level 2: the trace to look for when somebody shows you an answer.
+    """
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self.app = app
+        self.tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):  # probes and scrapes would drown the rest
+            return await self.app(scope, receive, send)
+        span = self.tracer.request(scope["method"], scope["path"], dict(scope["headers"]))
+        if span is None:
+            return await self.app(scope, receive, send)
+
+        async def traced(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"traceresponse", span.traceparent.encode())]
+                status = message["status"]
+                span.note("http.response.status_code", status)
+                if status >= 500:
+                    span.fail(f"answered {status}")
+                if route := getattr(scope.get("route"), "path", None):
+                    span.note("http.route", route)
+                    span.rename(f"{scope['method']} {route}")
+            await send(message)
+
+        with Entered(span):
+            await self.app(scope, receive, traced)

@@ -14,9 +14,15 @@ from app import errors
 
 log = logging.getLogger("searchbar.http")
 
+OPENAI_PATH = "/v1/embeddings"
+
 STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
     errors.TooLarge: (413, "Too large"),
+    errors.UnsupportedType: (415, "Unsupported media type"),
     errors.InvalidInput: (422, "Invalid input"),
+    errors.KeyMissing: (401, "Key missing"),
+    errors.Forbidden: (403, "Forbidden"),
+    errors.UnknownItem: (404, "Not found"),
     errors.Overloaded: (429, "Overloaded"),
     errors.ModelUnavailable: (503, "Model unavailable"),
     errors.IndexUnavailable: (503, "Index unavailable"),
@@ -34,13 +40,23 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 async def on_searchbar_error(request: Request, exc: Exception) -> Response:
     """Domain errors by the table; anything unknown to it is a defect and says so in the log."""
     assert isinstance(exc, errors.SearchbarError)
+    if isinstance(exc, errors.ModelFailed):
+        log.warning("%s %s: %s", request.method, request.url.path, exc)
+    field = exc.field if isinstance(exc, errors.InvalidInput) else None
+    return problem_of(exc, **openai_error(request, str(exc), field))
+
+
+def problem_of(exc: errors.SearchbarError, **more: Any) -> Response:
+    """The problem document of a domain error; `more` are its extension members."""
     status, title = next((STATUS[t] for t in type(exc).__mro__ if t in STATUS), (500, "Internal error"))
     headers = {"Retry-After": str(max(1, round(exc.retry_after_s)))} if isinstance(exc, errors.Unavailable) else {}
     if isinstance(exc, errors.ModelFailed):
         headers = {"Retry-After": "1"}
-        log.warning("%s %s: %s", request.method, request.url.path, exc)
-    fields = [{"field": exc.field, "message": str(exc)}] if isinstance(exc, errors.InvalidInput) and exc.field else None
-    return problem(status, title, str(exc), headers, **({"errors": fields} if fields else {}))
+    if isinstance(exc, errors.KeyMissing):
+        headers = {"WWW-Authenticate": "Bearer"}
+    if isinstance(exc, errors.InvalidInput) and exc.field:
+        more["errors"] = [{"field": exc.field, "message": str(exc)}]
+    return problem(status, title, str(exc), headers, **more)
 
 
 async def on_validation_error(request: Request, exc: Exception) -> Response:
@@ -48,7 +64,14 @@ async def on_validation_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     found = [{"field": field(error), "message": _clean(str(error["msg"]))} for error in exc.errors()]
     detail = "; ".join(f"{error['field']}: {error['message']}" for error in found)
-    return problem(422, "Invalid input", detail, errors=found)
+    return problem(422, "Invalid input", detail, errors=found, **openai_error(request, detail, found[0]["field"]))
+
+
+def openai_error(request: Request, message: str, field: str | None) -> dict[str, Any]:
+    """The extension member from which OpenAI's clients take what they print, for the route that is theirs."""
+    if request.url.path != OPENAI_PATH:
+        return {}
+    return {"error": {"message": message, "type": "invalid_request_error" if field else "server_error", "param": field}}
 
 
 def field(error: dict[str, Any]) -> str:

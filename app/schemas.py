@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.domain import Action, Filters, Kind
 
@@ -77,6 +77,17 @@ class OpenAIEmbeddingsBody(BaseModel):
     input: Query | Annotated[list[Query], Field(min_length=1, max_length=64)]
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1, description="the first so many, of length 1 again; all when not given")
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _no_tokens(cls, given: object) -> object:
+        first = given[0] if isinstance(given, list) and given else given
+        if isinstance(first, int) or (isinstance(first, list) and first and isinstance(first[0], int)):
+            raise ValueError(
+                "token ids of another model mean nothing here: send text (LangChain: check_embedding_ctx_length=False)"
+            )
+        return given
 
 
 class AlternativeOut(BaseModel):
@@ -123,6 +134,31 @@ class SearchOut(BaseModel):
     hits: list[HitOut]
     degraded: list[str]
     timings_ms: Timings
+
+
+class RejectedOut(BaseModel):
+    line: int
+    reason: str
+
+
+class BulkOut(BaseModel):
+    upserted: int
+    rejected: list[RejectedOut] = Field(description="the first 100")
+    rejected_total: int
+    items: int = Field(description="how many the catalogue holds now")
+
+
+class ItemOut(BaseModel):
+    id: str
+    kind: Kind
+    title: str
+    artist: str
+    album: str
+    year: int | None
+    genres: list[str]
+    moods: list[str]
+    popularity: float
+    extra: dict[str, Any]
 
 
 class CompletionOut(BaseModel):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from app.catalogue_correction import offer
 from app.domain import Correction, Filters, Hit, IndexQuery, SearchAnswer, Vector
 from app.errors import IndexUnavailable
 from app.fanout import FanOut
@@ -28,13 +29,21 @@ class EmbedderPart(Protocol):
         """See `embedder.Embedder.embed`."""
 
 
+class NamesPart(Protocol):
+    def __call__(self, query: str) -> tuple[tuple[str, float], ...]:
+        """See `near_names.NearNames`."""
+
+
 class SearchService:
     """Merges spelling, embedding and retrieval; whatever is late or down is left out and named."""
 
-    def __init__(self, speller: SpellerPart, embedder: EmbedderPart, index: VectorIndex, *, deadline_s: float) -> None:
+    def __init__(
+        self, speller: SpellerPart, embedder: EmbedderPart, index: VectorIndex, names: NamesPart, *, deadline_s: float
+    ) -> None:
         self._speller = speller
         self._embedder = embedder
         self._index = index
+        self._names = names
         self._deadline_s = deadline_s
 
     async def search(self, query: str, limit: int, filters: Filters) -> SearchAnswer:
@@ -48,12 +57,12 @@ class SearchService:
             return SearchAnswer(query, Correction(typed, typed, False, 1.0, "none"), (), (), {})
         async with FanOut(self._deadline_s) as parts:
             as_typed, (correction, as_corrected) = await asyncio.gather(
-                self._retrieve(parts, typed, limit, filters), self._retrieve_corrected(parts, typed, limit, filters)
+                self._retrieve(parts, typed, limit, filters, near=True), self._retrieve_corrected(parts, typed, limit, filters)
             )
         if as_typed is None and as_corrected is None:
             raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
         hits = merge(as_typed or [], as_corrected or [], correction)[:limit]
-        return SearchAnswer(query, correction, hits, tuple(parts.degraded), parts.timings_ms)
+        return SearchAnswer(query, offer(typed, correction, hits), hits, tuple(parts.degraded), parts.timings_ms)
 
     async def _retrieve_corrected(
         self, parts: FanOut, typed: str, limit: int, filters: Filters
@@ -64,10 +73,18 @@ class SearchService:
             return correction, None
         return correction, await self._retrieve(parts, correction.corrected, limit, filters)
 
-    async def _retrieve(self, parts: FanOut, text: str, limit: int, filters: Filters) -> list[Hit] | None:
-        """Hits for one reading, found by its words alone when its embedding is missing; None when the index is."""
-        vector = await parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
-        found = await parts.start("index", self._index.query([IndexQuery(fold(text), vector, limit, filters)]))
+    async def _retrieve(
+        self, parts: FanOut, text: str, limit: int, filters: Filters, *, near: bool = False
+    ) -> list[Hit] | None:
+        """Hits for one reading, found by its words alone when its embedding is missing; None when the index is.
+
+        With `near` also what bears a name that the reading is half of or misspelt from: for what was typed.
+        """
+        embedding = parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
+        await asyncio.sleep(0)  # the models are asked before names are looked for
+        names = self._names(fold(text)) if near else None
+        query = IndexQuery(fold(text), await embedding, limit, filters, names)
+        found = await parts.start("index", self._index.query([query]))
         return None if found is None else found[0]
 
 

@@ -15,6 +15,7 @@ from app.api import create_app
 from app.errors import SetupError
 from app.settings import Settings
 from app.stack import running
+from app.tracing import tracing
 
 EXAMPLES = """
   Open [link={url}]{url}[/link] and type, or try:
@@ -24,6 +25,9 @@ EXAMPLES = """
     curl -s '{url}/v1/search?q=sad+songs+for+a+rainy+day&limit=3'
 
   Ctrl-C stops everything."""
+TRITON = """
+  Its Triton, for this machine alone: gRPC {grpc}, HTTP {http}, metrics {metrics}
+"""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,9 +65,15 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         sock = cleanup.enter_context(listen(settings.host, settings.port))
         with console.status("Starting Triton and loading the models"):
             stack = await cleanup.enter_async_context(running(settings))
-        app = create_app(stack.gateway, max_body_bytes=settings.max_body_bytes)
+        key = settings.admin_key.get_secret_value() if settings.admin_key else None
+        limits = {"max_body_bytes": settings.max_body_bytes, "max_bulk_bytes": settings.max_bulk_bytes}
+        tracer = await cleanup.enter_async_context(tracing(settings))
+        app = create_app(stack.gateway, **limits, admin_key=key, tracer=tracer)
         config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10)
         host, port = sock.getsockname()[:2]
         console.print(EXAMPLES.format(url=f"http://{host}:{port}"), highlight=False, soft_wrap=True)
+        if stack.triton is not None:
+            where = {"grpc": stack.triton.grpc_url, "http": stack.triton.http_url, "metrics": stack.triton.metrics_url}
+            console.print(TRITON.format(**where), highlight=False, soft_wrap=True)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         await Server(config).serve(sockets=[sock])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, InstanceOf, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.index.address import ClusterAddress, index_address
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,8 +20,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to serve on")
     port: int = Field(8080, ge=0, le=65535, description="port to serve on; 0 picks a free one")
-    index: Path = Field(ROOT / "var" / "demo-index", description="directory of the index to serve")
-    triton: str | None = Field(None, description="gRPC address of a running Triton (host:port); unset starts the embedded one")
+    index: Annotated[Path | InstanceOf[ClusterAddress], NoDecode, BeforeValidator(index_address)] = Field(
+        ROOT / "var" / "demo-index", description="index to serve: a directory, or qdrant://host:6333/collection"
+    )
+    index_api_key: SecretStr | None = Field(None, description="key of the Qdrant server, when the index is on one")
+    triton: str | None = Field(None, description="running Triton: host:port (gRPC) or sagemaker://ENDPOINT; unset starts one")
     model_repository: Path = Field(ROOT / "triton" / "models", description="model repository of the embedded Triton")
     reranker: Path = Field(ROOT / "app" / "data" / "reranker.json", description="weights of the candidate reranker")
     deadline_s: float = Field(2.0, gt=0, description="time a request has; a search leaves out what is later")
@@ -32,6 +38,10 @@ class Settings(BaseSettings):
     )
     cache_ttl_s: float = Field(600.0, gt=0, description="how long an answer is kept")
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="largest request body accepted")
+    admin_key: SecretStr | None = Field(
+        None, description="key of who may change the catalogue while it is served; unset: nobody"
+    )
+    max_bulk_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="largest body of a bulk update accepted")
     replace_threshold: float = Field(
         0.85, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
     )
@@ -39,4 +49,8 @@ class Settings(BaseSettings):
     certain_threshold: float = Field(
         0.95, ge=0, le=1, description="replace_threshold of readings with other digits and of queries of up to three letters"
     )
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP/HTTP collector that traces go to, http://host:4318; unset: no tracing", pattern="^https?://"
+    )
+    trace_share: float = Field(1.0, ge=0, le=1, description="share of requests traced, of those without a `traceparent`")
     log_level: str = Field("info", description="debug, info, warning or error")

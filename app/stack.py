@@ -9,25 +9,34 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from app.catalogue import LiveCatalogue
 from app.completion import Completions
 from app.embedder import Embedder
 from app.errors import SetupError
 from app.gateway import CANARY, Gateway
+from app.index.address import ClusterAddress
+from app.index.base import VectorIndex, WritableIndex
 from app.index.edge import EdgeIndex
-from app.index.manifest import Manifest
+from app.index.edge_live import LiveEdgeIndex
+from app.index.manifest import EXTERNAL, Manifest
 from app.inference import InferenceBackend, text_tensor
 from app.lexicon import Lexicon
 from app.settings import Settings
+from app.tracing import triton_arguments
 from app.triton_client import TritonClient
+from app.triton_sagemaker import SCHEME, SageMakerBackend
 from app.triton_server import EmbeddedTriton
+
+if TYPE_CHECKING:
+    from app.index.cluster import ClusterIndex
 
 log = logging.getLogger("searchbar")
 
 EMBEDDER_WEIGHTS = Path("embedder_encoder") / "1" / "model.onnx"
-EXTERNAL = "external"  # weights this process cannot see
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,8 @@ async def infer_once(backend: InferenceBackend) -> None:
 
 
 @asynccontextmanager
-async def inference(settings: Settings) -> AsyncIterator[tuple[TritonClient, EmbeddedTriton | None]]:
-    """A connected inference backend: the external Triton of the settings, or an embedded one started here."""
+async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend, EmbeddedTriton | None]]:
+    """A connected inference backend: the external Triton or SageMaker endpoint of the settings, or an embedded Triton."""
     async with AsyncExitStack() as cleanup:
         triton = None
         url = settings.triton
@@ -68,12 +77,12 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[TritonClient, Emb
                 repository,
                 canary=canary,
                 backends=repository.parent / "backends",
-                extra_args=["--disable-auto-complete-config"],
+                extra_args=["--disable-auto-complete-config", *triton_arguments(settings)],
             )
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.grpc_url
-        client = TritonClient(url)
+        client: InferenceBackend = SageMakerBackend(url) if url.startswith(SCHEME) else TritonClient(url)
         cleanup.push_async_callback(client.close)
         yield client, triton
 
@@ -87,12 +96,15 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         IndexUnavailable: there is no usable index.
     """
     async with AsyncExitStack() as cleanup:
-        index = EdgeIndex.open(settings.index)
+        index = open_index(settings)
         cleanup.push_async_callback(index.close)
         items = list(index.items())
         lexicon, completions = Lexicon(items), Completions(items)
         client, triton = await cleanup.enter_async_context(inference(settings))
         gateway = Gateway.build(settings, client, index, lexicon, completions)
+        if settings.admin_key:
+            writable = cast(WritableIndex, index)  # so it was opened
+            gateway.catalogue = LiveCatalogue(writable, gateway.embedder, gateway.speller, completions)
         cleanup.push_async_callback(gateway.close)
         if triton is not None:
             gateway.telemetry.restarts.set_function(lambda: triton.restarts)
@@ -101,6 +113,24 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         await check_dimensions(gateway.embedder, index)
         log.info("serving %d items from %s", await index.count(), settings.index)
         yield Stack(gateway, triton)
+
+
+def open_index(settings: Settings) -> EdgeIndex | ClusterIndex:
+    """The index of the settings: in this process, or on a Qdrant server, which is asked for it here.
+
+    With an admin key it is a `WritableIndex`, and the embedded one is locked for this process.
+
+    Raises:
+        IndexUnavailable: there is no usable index, or the server is away.
+        SetupError: another process has the embedded index open, and one of the two changes it.
+    """
+    if not isinstance(settings.index, ClusterAddress):
+        return LiveEdgeIndex.open(settings.index) if settings.admin_key else EdgeIndex.open(settings.index)
+    from app.index.cluster import ClusterIndex  # half a second that the embedded index need not wait for
+    from app.index.cluster_engine import Server
+
+    key = settings.index_api_key.get_secret_value() if settings.index_api_key else None
+    return ClusterIndex.open(Server(settings.index, key, settings.deadline_s), settings.index.collection)
 
 
 def fingerprint(settings: Settings) -> str:
@@ -123,10 +153,10 @@ def check_weights(settings: Settings, manifest: Manifest) -> None:
         )
 
 
-async def check_dimensions(embedder: Embedder, index: EdgeIndex) -> None:
-    """Raises SetupError when the index holds vectors of another length than the embedder makes."""
+async def check_dimensions(embedder: Embedder, index: VectorIndex) -> None:
+    """Raises SetupError when the index holds longer vectors than the embedder makes; shorter ones are fine (Matryoshka)."""
     found = len(await embedder.embed(CANARY))
-    if found != index.dimensions:
+    if found < index.dimensions:
         raise SetupError(
             f"the index holds vectors of {index.dimensions} dimensions but the embedder makes {found}: "
             "build it again with `searchbar index FILE --out DIR`"

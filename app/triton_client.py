@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError
 from app.inference import Array
+from app.spans import span
 
 # All of them are set because passing any replaces grpc's defaults as tritonclient sets them.
 CHANNEL_OPTIONS = [
@@ -53,7 +54,9 @@ class TritonClient:
         for name in outputs:
             request.outputs.add(name=name)
         try:
-            response = await self._stub.ModelInfer(request, timeout=timeout_s)
+            with span(f"ModelInfer {model}", "client") as call:
+                metadata = None if call is None else (("traceparent", call.traceparent),)
+                response = await self._stub.ModelInfer(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as exc:
             raise translate(exc, model) from exc
         return {

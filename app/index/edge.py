@@ -14,32 +14,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import qdrant_edge as qdrant
 
-from app.domain import Filters, Hit, IndexQuery, Item
+from app.domain import Filters, Hit, IndexQuery, Item, Vector
 from app.errors import IndexUnavailable
 from app.index.edge_engine import border, sparse_vector
+from app.index.edge_recovery import items_in, open_shard
 from app.index.fusion import Ranked
 from app.index.manifest import Manifest
 from app.index.ngrams import encode_name, encode_tags
-from app.index.ranking import Sides, rank, shortlist
+from app.index.ranking import MIN_CANDIDATES, OVER_FETCH, Sides, rank, shortlist
 from app.index.schema import DENSE, NAME, TAGS, name_key, to_item
+from app.index.vectors import shorten
 from app.text import fold
 
 CHUNK = 8  # queries between two turns of the event loop, 3–6 ms
-OVER_FETCH = 4  # candidates for each hit asked for
-MIN_CANDIDATES = 50
 PAGE = 512  # items a scroll
+# Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
+NEAREST = qdrant.SearchParams(hnsw_ef=256, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
 
 
 class EdgeIndex:
     """`VectorIndex` over a directory that `build_index` wrote. Any number may be open on one directory."""
 
-    def __init__(self, shard: qdrant.EdgeShard, manifest: Manifest) -> None:
+    def __init__(self, shard: qdrant.EdgeShard, manifest: Manifest, lock: TextIO) -> None:
         self.manifest = manifest
         self._shard: qdrant.EdgeShard | None = shard
+        self._lock = lock
 
     @classmethod
     def open(cls, path: Path) -> EdgeIndex:
@@ -49,22 +52,10 @@ class EdgeIndex:
 
         Raises:
             IndexUnavailable: there is no index, another version wrote it, or its files are damaged or cannot be written.
+            SetupError: another process changes it in place.
         """
-        while True:
-            directory = path.resolve()  # once: manifest and files must come from one version
-            try:
-                manifest = Manifest.read(directory)
-                with border(f"the index {path} cannot be opened"):
-                    shard = qdrant.EdgeShard.load(str(directory / "shard"))
-                    held = shard.count(qdrant.CountRequest(exact=True))
-                if held != manifest.items:
-                    raise IndexUnavailable(
-                        f"the index {path} is damaged: it holds {held} of {manifest.items} items; build it again"
-                    )
-                return cls(shard, manifest)
-            except IndexUnavailable:
-                if path.resolve() == directory:  # otherwise a rebuild replaced it meanwhile: take the new one
-                    raise
+        opened = open_shard(path, alone=False)
+        return cls(opened.shard, opened.manifest, opened.lock)
 
     @property
     def dimensions(self) -> int:
@@ -83,22 +74,27 @@ class EdgeIndex:
     def _answer(self, queries: Sequence[IndexQuery]) -> list[list[Hit]]:
         shard = self._open_shard()
         sizes = [max(MIN_CANDIDATES, OVER_FETCH * query.limit) for query in queries]
-        asked = [_requests(query, size) for query, size in zip(queries, sizes, strict=True)]
         with border("the index cannot be queried"):
+            asked = [_requests(query, size, self.dimensions) for query, size in zip(queries, sizes, strict=True)]
             found = iter(shard.query_batch(qdrant.QueryBatchRequest([r for requests in asked for r in requests.values()])))
             sides = [Sides(**{side: _ranked(next(found)) for side in requests}) for requests in asked]
-            fused = [shortlist(side, size) for side, size in zip(sides, sizes, strict=True)]
+            fused = [shortlist(side, size, q.names) for side, size, q in zip(sides, sizes, queries, strict=True)]
             points: list[qdrant.PointId] = list({point for one in fused for point in one})
             records = {cast(int, record.id): record.payload or {} for record in shard.retrieve(points, True, False)}
         return [
-            rank(query.text, side, one, {point: records[point] for point in one}, query.limit)
+            rank(query, side, one, {point: records[point] for point in one})
             for query, side, one in zip(queries, sides, fused, strict=True)
         ]
 
+    def nearest(self, vector: Vector, size: int) -> Ranked:
+        """The dense side alone, as `query` asks it: the `size` nearest points, best first."""
+        request = _requests(IndexQuery("", vector, size), size, self.dimensions)["meaning"]
+        with border("the index cannot be queried"):
+            return _ranked(self._open_shard().query(request))
+
     async def count(self) -> int:
         """See `VectorIndex.count`."""
-        with border("the index cannot be counted"):
-            return self._open_shard().count(qdrant.CountRequest(exact=True))
+        return items_in(self._open_shard())
 
     def items(self) -> Iterator[Item]:
         """See `VectorIndex.items`; `PAGE` items are read at a time."""
@@ -115,7 +111,7 @@ class EdgeIndex:
         """See `VectorIndex.close`."""
         shard, self._shard = self._shard, None
         if shard is not None:
-            with border("the index cannot be closed"):
+            with self._lock, border("the index cannot be closed"):
                 shard.close()
 
     def _open_shard(self) -> qdrant.EdgeShard:
@@ -124,14 +120,14 @@ class EdgeIndex:
         return self._shard
 
 
-def _requests(query: IndexQuery, size: int) -> dict[str, qdrant.QueryRequest]:
+def _requests(query: IndexQuery, size: int, dimensions: int) -> dict[str, qdrant.QueryRequest]:
     """One request for each side of `Sides` that the query can ask, `size` candidates each."""
     conditions = _conditions(query.filters)
     condition = qdrant.Filter(must=conditions) if conditions else None
     requests: dict[str, qdrant.QueryRequest] = {}
     if query.vector is not None:
-        nearest = qdrant.Query.Nearest(query.vector.tolist(), using=DENSE)
-        requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition)
+        nearest = qdrant.Query.Nearest(shorten(query.vector, dimensions).tolist(), using=DENSE)
+        requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=NEAREST)
     if query.text:
         text = fold(query.text)
         for side, using, encoded in (("name", NAME, encode_name(text)), ("tags", TAGS, encode_tags(text))):
@@ -142,6 +138,11 @@ def _requests(query: IndexQuery, size: int) -> dict[str, qdrant.QueryRequest]:
         same = qdrant.Filter(must=conditions, should=list(bears))
         by_fame = qdrant.OrderBy("popularity", qdrant.Direction.Desc)
         requests["same_name"] = qdrant.QueryRequest(limit=size, query=by_fame, filter=same)
+        if query.names:
+            likely = qdrant.MatchAny([name_key(name) for name, _ in query.names])
+            for side, field in (("titled", "title_names"), ("played_by", "artist_names")):
+                named = qdrant.Filter(must=[*conditions, qdrant.FieldCondition(field, match=likely)])
+                requests[side] = qdrant.QueryRequest(limit=size, query=by_fame, filter=named)
     return requests
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from app.errors import IndexUnavailable
 
 FORMAT = 1  # raise it when the payload or an encoding in ngrams.py changes: an older index would be misread
 FILE = "manifest.json"
+EXTERNAL = "external"  # an embedder whose weights this process could not see
+
+
+def sync(directory: Path) -> None:
+    """Have the names in `directory` on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,8 @@ class Manifest:
     items: how many items it holds.
     created: UTC time of the build, ISO 8601.
     source: file name of the catalogue it was built from.
+    quantisation: what the graph is searched with: ``none`` (the full vectors) or ``int8`` (the best scored again by them).
+    passages: `passage_digest` of the program that embedded it; where it differs, no embedding is taken over.
     """
 
     dimensions: int
@@ -29,13 +42,25 @@ class Manifest:
     created: str
     source: str
     format: int = FORMAT
+    quantisation: str = "none"
+    passages: str = ""
 
     def write(self, directory: Path) -> None:
-        """Write it to `directory`, through to the disk."""
-        with (directory / FILE).open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        """Write it to `directory`, through to the disk; a crash leaves the old one or the new one.
+
+        Raises:
+            IndexUnavailable: the directory cannot be written.
+        """
+        fresh = directory / f"{FILE}.new"
+        try:
+            with fresh.open("w", encoding="utf-8") as file:
+                json.dump(asdict(self), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, directory / FILE)
+            sync(directory)
+        except OSError as exc:
+            raise IndexUnavailable(f"{directory / FILE} cannot be written ({exc.strerror})") from exc
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -58,3 +83,8 @@ class Manifest:
             return cls(**found)
         except TypeError as exc:
             raise IndexUnavailable(f"{directory / FILE} is damaged ({exc}): {cure}") from exc
+
+
+def now() -> str:
+    """The `Manifest.created` of an index that is made now."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -19,21 +19,27 @@ RRF (k = 20) 98/100 % and 96/97 %. DBSF also lost less when the embedding was re
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rapidfuzz import fuzz
 
-from app.domain import Hit
+from app.domain import Hit, IndexQuery
 from app.index.fusion import Ranked, dbsf
 from app.index.ngrams import words
 from app.index.schema import name_key, to_item
 from app.text import fold
 
 Payload = Mapping[str, Any]  # as `to_payload` writes it
+Names = Sequence[tuple[str, float]] | None  # see `IndexQuery.names`
 
-SIDE_WEIGHTS = (0.5, 0.3, 0.2)  # meaning, name, tags
+OVER_FETCH = 4  # candidates of a side for each hit asked for
+MIN_CANDIDATES = 50
+SIDE_WEIGHTS = (0.5, 0.3, 0.2)  # meaning, name, tags: of a query that is surely a name
+DESCRIBING_WEIGHTS = (0.8, 0.05, 0.15)  # of one that surely is none
+SURELY_NO_NAME, SURELY_NAME = 0.6, 0.75  # likelihood of the likeliest name
 SIDE_WEIGHTS_WITHOUT_MEANING = (0.0, 0.4, 0.6)  # tags stand in for the embedding
 
 SAME_TITLE = 2.0  # more than the fused score, a near name and popularity can reach together
@@ -42,6 +48,10 @@ NEAR_NAME = 0.5
 NEAR_FROM = 0.6  # similarity (Indel, 0–1) from which a name counts as near
 NEAR_WORD = 80.0  # similarity (Indel, 0–100) from which two words count as one misspelt
 PREFIX_SIMILARITY = 0.85  # of a name that begins with the query: search as you type
+LIKELY_TITLE = 1.6
+LIKELY_ARTIST = 0.6
+SAME_TITLED, BY_SAME_ARTIST = 3, 7  # items on a page of hits that bear the very name typed
+PAGE = 10
 POPULARITY = 0.1
 POPULARITY_OF_SAME_NAME = 0.4
 
@@ -54,14 +64,36 @@ class Sides:
     name: Ranked = ()
     tags: Ranked = ()
     same_name: Ranked = ()  # items that bear the very name typed, most popular first
+    titled: Ranked = ()  # items with a title that the query may stand for, most popular first
+    played_by: Ranked = ()  # items by an artist that the query may stand for, most popular first
+
+    @property
+    def named(self) -> Ranked:
+        """What bears the query's name or one that it may stand for."""
+        return (*self.same_name, *self.titled, *self.played_by)
 
 
-def shortlist(sides: Sides, size: int) -> dict[int, float]:
-    """The `size` best points by fused score, and every one that bears the query's name."""
-    weights = SIDE_WEIGHTS if sides.meaning else SIDE_WEIGHTS_WITHOUT_MEANING
-    fused = dbsf((sides.meaning, sides.name, sides.tags), weights)
+def naming(sides: Sides, names: Names) -> float:
+    """How surely a query is a name of the catalogue, 0–1, rather than a description: one where nobody looked or nothing else is."""
+    if names is None or sides.same_name or not sides.meaning:
+        return 1.0
+    likeliest = max((likelihood for _, likelihood in names), default=0.0)
+    return min(max((likeliest - SURELY_NO_NAME) / (SURELY_NAME - SURELY_NO_NAME), 0.0), 1.0)
+
+
+def side_weights(sides: Sides, names: Names) -> Sequence[float]:
+    """What meaning, name and tags count for a query that may stand for `names`: words weigh little where it describes."""
+    if not sides.meaning:
+        return SIDE_WEIGHTS_WITHOUT_MEANING
+    share = naming(sides, names)
+    return [share * name + (1.0 - share) * none for name, none in zip(SIDE_WEIGHTS, DESCRIBING_WEIGHTS, strict=True)]
+
+
+def shortlist(sides: Sides, size: int, names: Names = None) -> dict[int, float]:
+    """The `size` best points by fused score, and every one that bears the query's name or one that it may stand for."""
+    fused = dbsf((sides.meaning, sides.name, sides.tags), side_weights(sides, names))
     best = sorted(fused, key=fused.__getitem__, reverse=True)[:size]
-    return {point: fused.get(point, 0.0) for point in (*best, *(p for p, _ in sides.same_name))}
+    return {point: fused.get(point, 0.0) for point in (*best, *(p for p, _ in sides.named))}
 
 
 def name_boost(query_key: str, payload: Payload) -> float:
@@ -86,26 +118,63 @@ def name_boost(query_key: str, payload: Payload) -> float:
     return NEAR_NAME * max(0.0, best - NEAR_FROM) / (1.0 - NEAR_FROM)
 
 
-def rank(text: str, sides: Sides, fused: Mapping[int, float], payloads: Mapping[int, Payload], limit: int) -> list[Hit]:
-    """The `limit` best hits, best first; ties fall to the more popular, then to the smaller id.
+def likely_boost(names: Mapping[str, float], payload: Payload) -> float:
+    """How much the likelihoods of the item's names speak for it, 0–`LIKELY_TITLE`.
 
     Args:
-        text: the folded query; empty for a query by vector alone.
+        names: likelihood by `name_key`.
+    """
+    if not names:
+        return 0.0
+    title = max((names.get(name, 0.0) for name in payload["title_names"]), default=0.0)
+    artist = max((names.get(name, 0.0) for name in payload["artist_names"]), default=0.0)
+    return max(LIKELY_TITLE * title, LIKELY_ARTIST * artist)
+
+
+def varied(key: str, order: Sequence[int], payloads: Mapping[int, Payload]) -> list[int]:
+    """`order` with few items of one name on each page of `PAGE`: the others of that name come after it.
+
+    Half a name is often a whole one too (`happy`, of `happy together`; `kansas`, of `kansas city`): of the items that bear the
+    very name typed, `SAME_TITLED` by their title and `BY_SAME_ARTIST` by their artist share a page with others; of any other
+    title there is one.
+    """
+    page: list[int] = []
+    rest: list[int] = []
+    borne: Counter[str] = Counter()
+    for at, point in enumerate(order):
+        title, artists = payloads[point]["title_names"][0], payloads[point]["artist_names"]
+        by_artist = title != key and key in artists
+        name = key if by_artist else title
+        borne[name] += 1
+        most = BY_SAME_ARTIST if by_artist else SAME_TITLED if title == key else 1
+        (rest if borne[name] > most else page).append(point)
+        if len(page) == PAGE:
+            return [*page, *varied(key, [*rest, *order[at + 1 :]], payloads)]
+    return [*page, *rest]
+
+
+def rank(query: IndexQuery, sides: Sides, fused: Mapping[int, float], payloads: Mapping[int, Payload]) -> list[Hit]:
+    """The `query.limit` best hits, best first; ties fall to the more popular, then to the smaller id.
+
+    Args:
         fused: the shortlist's fused scores.
         payloads: the payload of each point of the shortlist.
     """
-    key = name_key(text)
-    scores = {
-        point: fused[point] + name_boost(key, payload) + POPULARITY * payload["popularity"] / 100.0
-        for point, payload in payloads.items()
-    }
+    key = name_key(query.text)
+    names = {name_key(name): likelihood for name, likelihood in reversed(query.names or ())}
+    share = naming(sides, query.names)
+    scores = {}
+    for point, payload in payloads.items():
+        boost = max(name_boost(key, payload), likely_boost(names, payload))
+        scores[point] = fused[point] + share * boost + POPULARITY * payload["popularity"] / 100.0
     order = sorted(scores, key=lambda point: (-scores[point], -payloads[point]["popularity"], payloads[point]["id"]))
-    by_words = {point for side in (sides.name, sides.tags, sides.same_name) for point, _ in side}
+    order = varied(key, order, payloads)
+    by_words = {point for side in (sides.name, sides.tags, sides.named) for point, _ in side}
     by_meaning = {point for point, _ in sides.meaning}
     hits: list[Hit] = []
-    for point in order[:limit]:
+    for point in order[: query.limit]:
         item = to_item(payloads[point])
-        matched = names_matched(text, item.title, item.artist)
+        matched = names_matched(query.text, item.title, item.artist)
         matched += ("text",) * (point in by_words) + ("meaning",) * (point in by_meaning)
         hits.append(Hit(item, scores[point], matched))
     return hits

@@ -21,7 +21,7 @@ import orjson
 from app.domain import KINDS, Item, Kind
 from app.errors import InvalidInput, SetupError
 from app.index.schema import point_id
-from app.index.tables import Broken, RawRow, text_rows
+from app.index.tables import Broken, RawRow, json_row, text_rows
 from app.text import fold
 
 MAX_CELL_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ class Rejected:
     reason: str
 
 
-class _Reject(Exception):
+class RowRejected(Exception):
     """A row is no item; the message says why."""
 
 
@@ -61,8 +61,8 @@ def read_items(path: Path) -> Iterator[Item | Rejected]:
             yield Rejected(line, row.reason)
             continue
         try:
-            item = _item(row)
-        except _Reject as exc:
+            item = item_of(row)
+        except RowRejected as exc:
             yield Rejected(line, str(exc))
             continue
         point = point_id(item.id)
@@ -108,14 +108,34 @@ def _parquet() -> ModuleType:
     return parquet
 
 
-def _item(row: Mapping[str, Any]) -> Item:
-    """One row as an item. Raises `_Reject` with the reason why it is none."""
+def item_of_line(line: bytes | None) -> Item | None:
+    """The item in a line of JSON Lines; None where the line is blank.
+
+    Raises:
+        RowRejected: it is no item, or None: too long to be read; the message says why.
+    """
+    if line is None:
+        raise RowRejected(f"line over {MAX_CELL_BYTES // 1024} KiB")
+    if not line.strip():
+        return None
+    row = json_row(line.removeprefix(b"\xef\xbb\xbf"))
+    if isinstance(row, Broken):
+        raise RowRejected(row.reason)
+    return item_of(row)
+
+
+def item_of(row: Mapping[str, Any]) -> Item:
+    """One row, column (lower case) → raw value, as an item.
+
+    Raises:
+        RowRejected: it is none; the message says why.
+    """
     for column, value in row.items():
         if value is not None and _size(value) > MAX_CELL_BYTES:
-            raise _Reject(f"{column} is longer than {MAX_CELL_BYTES // 1024} KiB")
+            raise RowRejected(f"{column} is longer than {MAX_CELL_BYTES // 1024} KiB")
     title = _text(row, "title")
     if not fold(title):
-        raise _Reject("title is missing or blank")
+        raise RowRejected("title is missing or blank")
     publisher = _text(row, "publisher")
     artist = _text(row, "artist")
     kind = _kind(_text(row, "kind"), default="podcast" if publisher and not artist else "track")
@@ -152,7 +172,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int)):  # 1999 may be a title, true may not
-        raise _Reject(f"{column} is not text: {_shown(value)}")
+        raise RowRejected(f"{column} is not text: {_shown(value)}")
     return str(value).strip()
 
 
@@ -162,7 +182,7 @@ def _kind(text: str, default: Kind) -> Kind:
     for kind in KINDS:
         if text.lower() == kind:
             return kind
-    raise _Reject(f"kind {_shown(text)} is none of {', '.join(KINDS)}")
+    raise RowRejected(f"kind {_shown(text)} is none of {', '.join(KINDS)}")
 
 
 def _year(value: Any) -> int | None:
@@ -176,9 +196,9 @@ def _year(value: Any) -> int | None:
         whole = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value == int(value)
         year = int(value) if whole else None
     if year is None:
-        raise _Reject(f"year {_shown(value)} is not a whole number")
+        raise RowRejected(f"year {_shown(value)} is not a whole number")
     if year not in YEARS:
-        raise _Reject(f"year {year} is not between {YEARS[0]} and {YEARS[-1]}")
+        raise RowRejected(f"year {year} is not between {YEARS[0]} and {YEARS[-1]}")
     return year
 
 
@@ -190,7 +210,7 @@ def _popularity(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         popularity = math.nan
     if not 0.0 <= popularity <= 100.0:
-        raise _Reject(f"popularity {_shown(value)} is not a number from 0 to 100")
+        raise RowRejected(f"popularity {_shown(value)} is not a number from 0 to 100")
     return popularity
 
 
@@ -198,7 +218,7 @@ def _list(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
     value = row.get(column)
     entries = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(entries, list) or not all(entry is None or isinstance(entry, str) for entry in entries):
-        raise _Reject(f"{column} is neither text nor a list of texts: {_shown(value)}")
+        raise RowRejected(f"{column} is neither text nor a list of texts: {_shown(value)}")
     parts = (part.strip() for entry in entries if entry for part in entry.split(";"))
     return tuple(dict.fromkeys(part for part in parts if part))
 

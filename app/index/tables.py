@@ -139,7 +139,7 @@ def _json_rows(file: BinaryIO, path: Path) -> Iterator[tuple[int, RawRow | Broke
             continue
         if not text.strip():
             continue
-        row = _json_row(text)
+        row = json_row(text)
         if not isinstance(row, Broken):
             titled = titled or "title" in row
             keys.update(dict.fromkeys(row) if len(keys) < 20 else {})
@@ -148,7 +148,8 @@ def _json_rows(file: BinaryIO, path: Path) -> Iterator[tuple[int, RawRow | Broke
         _require_title(list(keys), path)
 
 
-def _json_row(text: bytes) -> RawRow | Broken:
+def json_row(text: bytes) -> RawRow | Broken:
+    """One line of JSON Lines as a row, its columns in lower case."""
     try:
         found = orjson.loads(text.decode())
     except UnicodeDecodeError:

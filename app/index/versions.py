@@ -3,6 +3,7 @@
     parent/demo            → .demo.v-3f9c…        the link that readers open
     parent/.demo.v-3f9c…/                         the version it names
     parent/.demo.lock                             held while a build runs
+    parent/.demo.v-3f9c…/lock                     shared by readers and builds, held alone by who changes it in place
 
 One `rename` moves the link, so a reader sees the old version or the new one whatever happens in between.
 """
@@ -15,10 +16,52 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from app.errors import InvalidInput
+from app.errors import InvalidInput, SetupError
+from app.index.manifest import FILE, sync
+
+LOCK = "lock"
+
+
+def hold(version: Path, *, alone: bool) -> TextIO:
+    """The open lock file of a version, locked; closing it, or the end of the process, gives the lock back.
+
+    Args:
+        alone: to change the version in place, while nobody else has it open; otherwise to read it.
+
+    Raises:
+        SetupError: somebody else has it open and one of the two wants it alone; the message names the cure.
+    """
+    try:
+        lock = (version / LOCK).open("a+")
+    except OSError as exc:
+        raise SetupError(f"{version} cannot be locked ({exc.strerror}): it must be writable") from exc
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        lock.seek(0)
+        changer = lock.read()
+        lock.close()
+        if changer:
+            raise SetupError(f"{version} is served with live updates by {changer}: stop that server first") from exc
+        raise SetupError(
+            f"{version} is open in another process (a server without an admin key, or `searchbar index`): stop it first, "
+            "or unset SEARCHBAR_ADMIN_KEY to serve without live updates"
+        ) from exc
+    lock.truncate(0)
+    if alone:
+        lock.write(f"process {os.getpid()}")
+        lock.flush()
+    return lock
+
+
+def share(lock: TextIO) -> None:
+    """Let readers in on a version that was held alone."""
+    lock.truncate(0)
+    fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 @contextmanager
@@ -36,12 +79,14 @@ def new_version(out: Path) -> Iterator[Path]:
         lock = (out.parent / f".{out.name}.lock").open("w")
     except OSError as exc:
         raise InvalidInput(f"{out} cannot be written ({exc.strerror}): choose another --out") from exc
-    with lock:
+    with lock, ExitStack() as held:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise InvalidInput(f"another build of {out} is running: wait for it or stop it") from exc
         _check_replaceable(out)
+        if (out / FILE).exists():
+            held.enter_context(_kept_from_change(out))
         version = out.parent / f".{out.name}.v-{secrets.token_hex(6)}"
         version.mkdir()
         try:
@@ -51,6 +96,19 @@ def new_version(out: Path) -> Iterator[Path]:
             shutil.rmtree(version, ignore_errors=True)
             raise
         _remove_others(version, out)
+
+
+def _kept_from_change(out: Path) -> TextIO:
+    """Hold the present version as a reader does: what a live server acknowledged must not vanish with it."""
+    try:
+        return hold(out.resolve(), alone=False)
+    except SetupError as exc:
+        raise InvalidInput(f"{exc}, or choose another --out") from exc
+
+
+def current_version(out: Path) -> Path | None:
+    """The directory that `out` names now; None when there is none. Inside `new_version` it cannot change or go."""
+    return out.resolve() if out.is_symlink() and out.is_dir() else None
 
 
 def _check_replaceable(out: Path) -> None:
@@ -70,11 +128,7 @@ def _publish(version: Path, out: Path) -> None:
     except BaseException:
         link.unlink(missing_ok=True)
         raise
-    directory = os.open(out.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(out.parent)
 
 
 def _remove_others(version: Path, out: Path) -> None:

@@ -55,15 +55,16 @@ async def test_search_without_triton_finds_by_words(client: httpx.AsyncClient, t
 
 
 @pytest.mark.parametrize(
-    ("model", "action"), [pytest.param("speller", "none", id="speller"), pytest.param("embedder", "replace", id="embedder")]
+    ("model", "action"), [pytest.param("speller", "suggest", id="speller"), pytest.param("embedder", "replace", id="embedder")]
 )
 async def test_search_names_the_model_that_failed(
     client: httpx.AsyncClient, triton: FakeTriton, model: str, action: str
 ) -> None:
-    """One model away degrades its own part alone."""
+    """One model away degrades its own part alone; without the speller the best hit's name is still offered."""
     triton.failures[model] = ModelFailed("out of memory")
     found = (await client.post("/v1/search", json=MISTYPED)).json()
     assert (found["degraded"], found["action"]) == ([model], action)
+    assert found["corrected"] == "billie jean michael jackson"
     assert found["hits"]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,17 @@ import pytest_asyncio
 
 from app.domain import Filters, Hit, IndexQuery, Item, Vector
 from app.errors import IndexUnavailable
+from app.index.address import ClusterAddress, Layout
 from app.index.base import VectorIndex
+from app.index.cluster import ClusterIndex
+from app.index.cluster_engine import Connection, Server
+from app.index.cluster_local import LocalServer
+from app.index.cluster_writer import ClusterWriter
 from app.index.edge import EdgeIndex
 from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest
 from app.index.passage import passage_text
+from tests.contract.grpc_qdrant import KEY, grpc_qdrant
 
 DIMENSIONS = 64
 ALL = Filters()
@@ -55,19 +62,45 @@ def embed(text: str) -> Vector:
 Open = Callable[[], VectorIndex]
 
 
-def edge(directory: Path) -> Open:
+@contextmanager
+def edge(directory: Path) -> Iterator[Open]:
     """Build the catalogue's embedded index; every test opens it anew."""
     writer = EdgeWriter(directory, DIMENSIONS)
     writer.add(CATALOGUE, np.stack([embed(passage_text(item)) for item in CATALOGUE]))
     writer.finish(Manifest(DIMENSIONS, "words", len(CATALOGUE), "2026-01-01T00:00:00+00:00", "contract"))
     writer.close()
-    return lambda: EdgeIndex.open(directory)
+    yield lambda: EdgeIndex.open(directory)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(edge, id="edge")])
-def opener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Open:
-    build: Callable[[Path], Open] = request.param
-    return build(tmp_path_factory.mktemp("index"))
+@contextmanager
+def cluster(directory: Path) -> Iterator[Open]:
+    """Build the catalogue's index on a server in memory; what that leaves out is listed in `LocalServer`."""
+    yield on_server(LocalServer())
+
+
+@contextmanager
+def cluster_grpc(directory: Path) -> Iterator[Open]:
+    """The same, each request and answer through gRPC; see `grpc_qdrant` for what that proves."""
+    with grpc_qdrant() as (port, _, _):
+        yield on_server(Server(ClusterAddress("127.0.0.1", "catalogue", grpc_port=port), KEY, 60.0))
+
+
+def on_server(server: Connection) -> Open:
+    writer = ClusterWriter(server, "catalogue", DIMENSIONS, Layout())
+    writer.add(CATALOGUE, np.stack([embed(passage_text(item)) for item in CATALOGUE]))
+    writer.finish(Manifest(DIMENSIONS, "words", len(CATALOGUE), "2026-01-01T00:00:00+00:00", "contract"))
+    writer.close()
+    return lambda: ClusterIndex.open(server, "catalogue")
+
+
+ADAPTERS = [pytest.param(edge, id="edge"), pytest.param(cluster, id="cluster"), pytest.param(cluster_grpc, id="cluster-grpc")]
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def opener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    build: Callable[[Path], AbstractContextManager[Open]] = request.param
+    with build(tmp_path_factory.mktemp("index")) as opener:
+        yield opener
 
 
 @pytest_asyncio.fixture
@@ -192,7 +225,7 @@ async def test_it_knows_its_items(index: VectorIndex) -> None:
 async def test_a_vector_of_the_wrong_length_is_the_indexs_own_error(index: VectorIndex) -> None:
     """A vendor exception must not leave the adapter as such, nor break it for the next query."""
     with pytest.raises(IndexUnavailable):
-        await index.query([IndexQuery("hello", np.ones(DIMENSIONS + 1, np.float32), 5)])
+        await index.query([IndexQuery("hello", np.ones(DIMENSIONS - 1, np.float32), 5)])
     assert await ask(index, "hello")
 
 

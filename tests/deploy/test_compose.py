@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from app.cli import cli
+from app.index.address import ClusterAddress
 from app.settings import ROOT, Settings
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -34,7 +36,7 @@ def test_docker_reads_it() -> None:
     """`docker compose config` accepts every profile; it needs the plugin but no daemon."""
     if shutil.which("docker") is None or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("Docker Compose is not installed")
-    for profile in ("cpu", "gpu", "load"):
+    for profile in ("cpu", "gpu", "load", "qdrant"):
         command = ["docker", "compose", "--profile", "cpu", "--profile", profile, "config", "--quiet"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -44,12 +46,13 @@ def test_docker_reads_it() -> None:
     ("profile", "members"),
     [
         ("cpu", {"gateway", "triton", "prometheus", "grafana"}),
-        ("gpu", {"gateway", "engines", "triton-gpu", "prometheus", "grafana"}),
+        ("gpu", {"gateway", "engines", "triton-gpu", "triton-reference", "parity", "prometheus", "grafana"}),
         ("load", {"locust"}),
+        ("qdrant", {"qdrant"}),
     ],
 )
 def test_profiles_hold_what_they_should(profile: str, members: set[str]) -> None:
-    """Each profile is a whole stack, and `load` what is added to one; cpu is the default."""
+    """Each profile is a whole stack, and `load` and `qdrant` what is added to one; cpu is the default."""
     assert {name for name, service in SERVICES.items() if profile in service["profiles"]} == members
     assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env").read_text().splitlines()
 
@@ -63,7 +66,7 @@ def test_services_are_confined(service: dict[str, Any]) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", ()))
-    assert re.search(r":v?\d+\.\d+(\.\d+)?(-py3)?$", service["image"])
+    assert re.search(r":v?\d+\.\d+(\.\d+)?(-py3|-unprivileged)?$", service["image"])
 
 
 @services
@@ -96,16 +99,29 @@ def test_settings_passed_exist(service: dict[str, Any]) -> None:
     assert passed <= {f"SEARCHBAR_{name.upper()}" for name in Settings.model_fields}
 
 
-def test_the_gpu_profile_says_what_is_missing(tmp_path: Path) -> None:
-    """Without triton/engines/build.sh its first service fails and names it; with it, it hands over to it."""
-    script = SERVICES["engines"]["command"][0].replace("/repository", shlex.quote(str(tmp_path)))
-    missing = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)
-    assert missing.returncode == 1 and "triton/engines/build.sh" in missing.stderr
-    build = tmp_path / "engines" / "build.sh"
-    build.parent.mkdir()
-    build.write_text("#!/bin/sh\necho built\n")
-    build.chmod(0o755)
-    assert subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True).stdout == "built\n"
+def test_the_qdrant_server_is_the_clients() -> None:
+    """Its minor version is the locked client's, and the gateway can be pointed at it."""
+    locked = re.search(r"^qdrant-client==(\d+\.\d+)\.", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert locked and SERVICES["qdrant"]["image"].startswith(f"qdrant/qdrant:v{locked[1]}.")
+    assert {"SEARCHBAR_INDEX", "SEARCHBAR_INDEX_API_KEY"} <= set(SERVICES["gateway"]["environment"])
+    address = Settings(index="qdrant://qdrant:6333/songs").index  # type: ignore[arg-type]
+    assert isinstance(address, ClusterAddress) and address.host in SERVICES
+    assert {f"127.0.0.1:{p}:{p}" for p in (address.port, address.grpc_port)} == set(SERVICES["qdrant"]["ports"])
+
+
+def test_plans_are_built_then_judged_then_served() -> None:
+    """In the gpu profile the engines are built before a Triton starts, and the gateway waits for the parity of its answers."""
+    (script,) = SERVICES["engines"]["entrypoint"]
+    assert (ROOT / "triton" / Path(script).relative_to("/repository")).stat().st_mode & 0o111
+    done = "service_completed_successfully"
+    for name in ("triton-gpu", "triton-reference"):
+        assert SERVICES[name]["depends_on"]["engines"]["condition"] == done
+    assert SERVICES["gateway"]["depends_on"]["parity"] == {"condition": done, "required": False}
+    command = SERVICES["parity"]["command"]
+    for option, name in (("--reference", "triton-reference"), ("--candidate", "triton-gpu")):
+        assert command[command.index(option) + 1] == f"{name}:8001" and name in SERVICES["parity"]["depends_on"]
+    shown = CliRunner().invoke(cli, ["parity", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).output
+    assert command[0] == "parity" and all(word in shown for word in command if word.startswith("--"))
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -47,7 +49,7 @@ def port_names(pod: str) -> set[str]:
 
 @pytest.mark.parametrize("resource", [pytest.param(r, id=named(r)) for r in RESOURCES if "coreos" not in r["apiVersion"]])
 def test_resources_fit_the_schemas_of_kubernetes(resource: dict[str, Any]) -> None:
-    """Kubernetes' own schemas, unknown fields refused. The operator's ServiceMonitor has none there."""
+    """Kubernetes' own schemas, unknown fields refused. The operator's resources have none there."""
     kubernetes_validate.validate(resource, KUBERNETES, strict=True)
 
 
@@ -151,6 +153,69 @@ def test_triton_is_reached_by_the_gateway_alone() -> None:
     assert set(grants) == {"grpc", "metrics"} <= port_names("triton")
     (peer,) = grants["grpc"]
     assert selected(peer["podSelector"]["matchLabels"]) == ["gateway"] and "namespaceSelector" not in peer
+
+
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+DURATION = {"type": "string", "pattern": "^(0|([0-9]+(ms|s|m|h|d|w|y))+)$"}
+RULE = {
+    "type": "object",
+    "required": ["expr"],
+    "oneOf": [{"required": ["alert"]}, {"required": ["record"]}],
+    "additionalProperties": False,
+    "properties": {
+        **{name: {"type": "string", "minLength": 1} for name in ("alert", "record", "expr")},
+        **{name: DURATION for name in ("for", "keep_firing_for")},
+        **{name: TEXTS for name in ("labels", "annotations")},
+    },
+}
+GROUP = {
+    "type": "object",
+    "required": ["name"],
+    "additionalProperties": False,
+    "properties": {"name": {"type": "string"}, "interval": DURATION, "rules": {"type": "array", "items": RULE}},
+}
+MONITOR = {
+    "type": "object",
+    "required": ["selector", "endpoints"],
+    "additionalProperties": False,
+    "properties": {
+        "selector": {"type": "object", "required": ["matchLabels"], "properties": {"matchLabels": TEXTS}},
+        "endpoints": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {"port": {"type": "string"}, "path": {"type": "string"}, "interval": DURATION},
+            },
+        },
+    },
+}
+# What the fields used here may hold, after the operator's API reference (monitoring.coreos.com/v1); its own definitions are not
+# among the published schemas that a package brings.
+OPERATOR = {
+    "PrometheusRule": {"groups": {"type": "array", "items": GROUP}},
+    "ServiceMonitor": MONITOR["properties"],
+}
+
+
+@pytest.mark.parametrize("resource", [pytest.param(r, id=named(r)) for r in RESOURCES if "coreos" in r["apiVersion"]])
+def test_resources_of_the_prometheus_operator_fit_its_fields(resource: dict[str, Any]) -> None:
+    """No unknown field, and every one of the type that the operator's reference gives it."""
+    assert resource["apiVersion"] == "monitoring.coreos.com/v1"
+    spec = {"type": "object", "additionalProperties": False, "properties": OPERATOR[resource["kind"]]}
+    jsonschema.validate(resource["spec"], spec)
+
+
+def test_the_operators_rules_are_prometheus_own() -> None:
+    """docker/k8s/rules.yaml is what operator.py makes of docker/prometheus/rules now: every group, once."""
+    script = ROOT / "docker" / "prometheus" / "operator.py"
+    made = subprocess.run(
+        [sys.executable, "-P", str(script)], capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout
+    assert (FOLDER / "rules.yaml").read_text(encoding="utf-8") == made
+    files = sorted((ROOT / "docker" / "prometheus" / "rules").glob("*.yml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    assert [g for r in RESOURCES if r["kind"] == "PrometheusRule" for g in r["spec"]["groups"]] == groups
 
 
 @pytest.mark.parametrize("monitor", of_kind("ServiceMonitor"))

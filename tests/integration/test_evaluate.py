@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib", reason="the dev extra is not installed")
 
 def evaluate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [SEARCHBAR, "evaluate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"})
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"})
 
 
 def test_a_quick_evaluation_fills_its_sections_and_leaves_the_others(tmp_path: Path):
@@ -38,7 +38,11 @@ def test_a_quick_evaluation_fills_its_sections_and_leaves_the_others(tmp_path: P
         "SymSpell, compound",
         "rapidfuzz, nearest name",
         "ours: replace or suggest",
+        "dense only",
         "fused and corrected",
+        "SQLite FTS5, trigrams",
+        "SQLite FTS5, words (BM25)",
+        "rapidfuzz, all names",
     ):
         assert f"| {row} |" in text
     assert (tmp_path / "pictures" / "reliability.png").read_bytes().startswith(b"\x89PNG")
@@ -50,6 +54,30 @@ def test_a_quick_evaluation_fills_its_sections_and_leaves_the_others(tmp_path: P
     ours = [r for r in written if r["method"] == "ours: replace or suggest" and r["set"] == "one edit"]
     assert sum(r["answer"] == r["meant"] for r in ours) / len(ours) > 0.8  # the shipped weights have 0.95 and more
     assert all(0 <= float(r["confidence"]) <= 1 for r in ours)
+
+
+def test_retrieval_is_measured_on_the_charts_of_a_data_directory_too(tmp_path: Path):
+    """The charts have their tables, playlists among the queries, and a picture; every row with words finds what is clean."""
+    songs = [(f"Artist {word}", f"{word} Song") for word in ("Amber", "Bronze", "Copper", "Diamond", "Emerald", "Flint")]
+    columns = "artist\ttitle\talbum\tyear\tgenre\tbillboard_weeks\n"
+    charts = "".join(f"{artist}\t{title}\t\t1999\tpop\t20\n" for artist, title in songs)
+    (tmp_path / "charts.tsv").write_text(columns + charts, encoding="utf-8")
+    listed = "".join(f"Precious Things\t\t{artist}\t{title}\n" for artist, title in songs)
+    (tmp_path / "playlists.tsv").write_text("playlist\tdescription\tartist\ttitle\n" + listed, encoding="utf-8")
+    out, pictures = tmp_path / "R.md", tmp_path / "pictures"
+    done = evaluate("--quick", "--only", "retrieval", "--data", tmp_path, "--out", out, "--pictures", pictures)
+    assert done.returncode == 0, done.stderr
+    text = out.read_text(encoding="utf-8")
+    assert "searchbar evaluate --data DIR --quick --only retrieval" in text
+    demo, charts = text.split("### Charts: 6 items")
+    assert re.search(r"\| semantic, held out \(30\): precision@10 \|", demo)
+    assert "playlist title (1): precision@10" in charts and "playlist title" not in demo
+    assert "(pictures/retrieval.png)" not in text and f"({pictures}/retrieval.png)" in charts
+    assert (pictures / "retrieval.png").read_bytes().startswith(b"\x89PNG")
+    for row in ("sparse only", "fused", "fused and corrected", "rapidfuzz, all names"):
+        assert re.search(rf"^\| {row} \| 100\.0% \| 100\.0% \| 100\.0% \|", charts, re.MULTILINE), row
+    sizes = re.findall(r"^\| [^|]+ \| [\d.]+ \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|$", demo, re.MULTILINE)
+    assert len(sizes) == 7 and all(float(memory) > 0 for _, memory in sizes)
 
 
 def test_a_part_that_does_not_exist_is_refused():

@@ -1,6 +1,7 @@
 """Run in the training environment by test_export.py: exported fp32 graphs against transformers, on random weights.
 
-Prints one JSON object a model: the largest differences of the encoder's states and the decoder's log-probabilities.
+Prints one JSON object for each model and sort of graph, packed for CPUs or not, for TensorRT: the largest differences of the
+encoder's states and the decoder's log-probabilities.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ def paths(tree: tuple[tuple[int, int], ...]) -> list[list[int]]:
     return found
 
 
-def compare(model: torch.nn.Module, folder: Path) -> dict[str, float]:
+def compare(model: torch.nn.Module, folder: Path, packed: bool) -> dict[str, float]:
     model.final_logits_bias.normal_()
     model.eval().save_pretrained(folder)
-    encoder, decoder = (onnxruntime.InferenceSession(str(file)) for file in export_fp32(folder, folder / "onnx"))
+    encoder, decoder = (onnxruntime.InferenceSession(str(file)) for file in export_fp32(folder, folder / "onnx", packed))
     ids = np.array(TEXTS)
     mask = (ids != 1).astype(np.int64)
     (hidden,) = encoder.run(None, {"input_ids": ids, "attention_mask": mask})
@@ -75,7 +76,8 @@ def main(folder: Path) -> None:
         ("bart", BartForConditionalGeneration(BartConfig(**SHAPE))),
         ("mbart", MBartForConditionalGeneration(MBartConfig(**SHAPE))),
     ):
-        print(json.dumps({"model": kind, **compare(model, folder / kind)}))
+        for packed in (True, False):
+            print(json.dumps({"model": kind, "packed": packed, **compare(model, folder / kind, packed)}))
 
 
 if __name__ == "__main__":

@@ -73,3 +73,16 @@ async def test_baselines_keep_what_they_know_and_correct_what_is_near():
         assert [r.text for r in await method("bohemian rapsody")] == ["bohemian rhapsody"]
     assert (await SymSpellCompound(symspell)("yellowsubmarine"))[0].text == "yellow submarine"
     assert (await NearestName(Lexicon(items).names)("something else entirely"))[0].text == "something else entirely"
+
+
+@pytest.mark.parametrize(
+    ("fresh", "least"), [pytest.param(False, 3, id="present set"), pytest.param(True, 10, id="held-out set")]
+)
+def test_every_semantic_query_can_be_answered_and_none_is_in_both_sets(items: list[Item], fresh: bool, least: int):
+    """The demo catalogue has enough answers to each of the fifty queries, and no query is shared between the sets."""
+    asked = cases.semantic_queries(fresh)
+    queries = {fold(wanted["query"]) for wanted in asked}
+    assert len(asked) == len(queries) == 50
+    assert not queries & {fold(wanted["query"]) for wanted in cases.semantic_queries(not fresh)}
+    answers = {wanted["query"]: sum(cases.matches(item, wanted) for item in items) for wanted in asked}
+    assert {query: count for query, count in answers.items() if count < least} == {}

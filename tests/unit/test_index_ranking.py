@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from app.domain import Hit, Item
+from app.domain import Hit, IndexQuery, Item
 from app.index.ranking import Sides, name_boost, names_matched, rank, shortlist
 from app.index.schema import name_key, to_payload
 
 
-def hits(text: str, items: list[Item], sides: Sides) -> list[Hit]:
+def hits(text: str, items: list[Item], sides: Sides, names: tuple[tuple[str, float], ...] | None = None) -> list[Hit]:
     payloads = {point: to_payload(item) for point, item in enumerate(items)}
     fused = shortlist(sides, 50)
-    return rank(text, sides, fused, {point: payloads[point] for point in fused}, 10)
+    return rank(IndexQuery(text, None, 10, names=names), sides, fused, {point: payloads[point] for point in fused})
 
 
 def test_a_certain_embedding_does_not_drown_the_very_name() -> None:
@@ -27,6 +27,28 @@ def test_among_items_of_one_name_the_popular_one_comes_first() -> None:
     items = [Item("b", "Hello", popularity=40.0), Item("a", "Hello", artist="Adele", popularity=95.0)]
     sides = Sides(meaning=[(0, 0.5), (1, 0.4)], name=[(0, 9.0), (1, 8.0)], same_name=[(1, 1.0), (0, 1.0)])
     assert [hit.item.id for hit in hits("hello", items, sides)] == ["a", "b"]
+
+
+def test_a_name_half_typed_comes_before_what_is_merely_near() -> None:
+    """Items of names that the query may stand for come first, by likelihood, whatever the other sides say."""
+    items = [Item("far", "Living Doll"), Item("likely", "Living It Down"), Item("less", "Living in the Plastic Age")]
+    sides = Sides(meaning=[(0, 0.9)], name=[(0, 9.0), (2, 8.0)], titled=[(2, 1.0), (1, 1.0)])
+    names = (("living it down", 0.6), ("living in the plastic age", 0.3))
+    assert [hit.item.id for hit in hits("living i", items, sides, names)] == ["likely", "less", "far"]
+
+
+def test_a_page_holds_few_items_of_one_name() -> None:
+    """Of twelve songs called as typed four come first, then other names; the rest follow on the next page, none is lost."""
+    items = [Item(f"same-{i}", "Happy", popularity=90.0 - i) for i in range(12)]
+    items += [
+        Item(f"other-{i}", f"Happy {word}") for i, word in enumerate(("Together", "Xmas", "Days", "Ending", "Man", "Hour"))
+    ]
+    sides = Sides(name=[(i, 9.0 - i / 10) for i in range(18)], same_name=[(i, 1.0) for i in range(12)])
+    payloads = {point: to_payload(item) for point, item in enumerate(items)}
+    found = rank(IndexQuery("happy", None, 18), sides, shortlist(sides, 50), payloads)
+    titles = [hit.item.title for hit in found]
+    assert titles[:4] == ["Happy"] * 4 and "Happy" not in titles[4:10]
+    assert sorted(hit.item.id for hit in found) == sorted(item.id for item in items)
 
 
 def test_the_embedding_decides_about_moods() -> None:

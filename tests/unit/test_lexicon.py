@@ -113,9 +113,25 @@ def test_obscure_names_have_rivals_and_famous_ones_none() -> None:
     assert lexicon.rivals("missing persons", 5) == []
 
 
-def test_names_added_later_are_names_at_once(lexicon: Lexicon) -> None:
-    """A lexicon made of a changed catalogue protects and proposes the new names: nothing is trained."""
-    later = Lexicon([*CATALOGUE, Item("new", "Zorblax Quintessence", artist="Vexillum Nine")])
+def test_names_added_later_are_names_at_once() -> None:
+    """A lexicon that takes in a row protects and proposes its names: nothing is trained. One that lets it go forgets them."""
+    lexicon = Lexicon(CATALOGUE)
+    new = Item("new", "Zorblax Quintessence", artist="Vexillum Nine")
     assert not lexicon.is_name("zorblax quintessence")
-    assert later.is_name("zorblax quintessence") and later.is_name("vexillum nine zorblax quintessence")
-    assert later.candidates("zorblax quintesence", 5)[0].text == "zorblax quintessence"
+    lexicon.update([new], [])
+    assert lexicon.is_name("zorblax quintessence") and lexicon.is_name("vexillum nine zorblax quintessence")
+    assert lexicon.candidates("zorblax quintesence", 5)[0].text == "zorblax quintessence"
+    lexicon.update([], [new])
+    assert not lexicon.is_name("zorblax quintessence") and not lexicon.is_name("vexillum nine")
+    assert lexicon.word_fame("zorblax") == 0.0
+    assert lexicon.candidates("zorblax quintesence", 5) == []
+
+
+def test_a_name_stays_while_a_row_bears_it() -> None:
+    """One song of an artist goes: the song is no name any more, the artist is until the last one goes."""
+    lexicon = Lexicon(CATALOGUE)
+    lexicon.update([], [CATALOGUE[0]])
+    assert not lexicon.is_name("billie jean") and not lexicon.is_name("michael jackson billie jean")
+    assert lexicon.is_name("michael jackson") and lexicon.is_name("beat it michael jackson")
+    lexicon.update([], [CATALOGUE[1]])
+    assert not lexicon.is_name("michael jackson")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
-from app.lookup import NgramLookup, SymmetricDeletes, ngrams
+from app.deletes import SymmetricDeletes
+from app.lookup import NgramLookup, ngrams
 
 RNG = random.Random(4)
 WORDS = sorted({"".join(RNG.choices("abcdé", k=RNG.randint(1, 11))) for _ in range(3000)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from app import embedder, speller
 from app.settings import Settings
 
 REPOSITORY = Settings().model_repository
+PROFILES = json.loads((REPOSITORY.parent / "engines" / "profiles.json").read_text(encoding="utf-8"))
 CONFIGS = sorted(REPOSITORY.glob("*/config.pbtxt")) + sorted(REPOSITORY.glob("*/configs/*.pbtxt"))
 
 
@@ -36,11 +39,66 @@ def test_a_configuration_parses_and_bounds_its_queue(path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", sorted(p.parent.name for p in REPOSITORY.glob("*/configs")))
-def test_both_engines_of_a_model_have_the_same_tensors(model: str) -> None:
-    """A client, an ensemble and the BLS model cannot tell the CPU engine from the GPU's."""
-    cpu, gpu = (parse(REPOSITORY / model / "configs" / f"{name}.pbtxt") for name in ("cpu", "gpu"))
-    assert tensors(cpu) == tensors(gpu)
-    assert cpu.max_batch_size == gpu.max_batch_size
+def test_all_engines_of_a_model_have_the_same_tensors(model: str) -> None:
+    """A client, an ensemble and the BLS model cannot tell the CPU engine from the GPU's two."""
+    cpu, gpu, cuda = (parse(REPOSITORY / model / "configs" / f"{name}.pbtxt") for name in ("cpu", "gpu", "cuda"))
+    assert tensors(cpu) == tensors(gpu) == tensors(cuda)
+    assert cpu.max_batch_size == gpu.max_batch_size == cuda.max_batch_size
+    assert (gpu.default_model_filename, cuda.default_model_filename) == ("model.plan", "fp32.onnx")
+
+
+def shapes(tensors_of: Any, batch: int) -> dict[str, list[int]]:
+    """Input → shape of a warm-up sample or a CUDA graph, the batch axis in front where there is one."""
+    return {name: [batch, *tensor.dims] if batch else list(tensor.dims) for name, tensor in tensors_of.items()}
+
+
+@pytest.mark.parametrize("model", sorted(PROFILES))
+def test_a_plan_takes_what_its_model_takes(model: str) -> None:
+    """The profile has the inputs and ranks of gpu.pbtxt, its whole batch, and every shape that is warmed up or made a graph."""
+    config, profile = parse(REPOSITORY / model / "configs" / "gpu.pbtxt"), PROFILES[model]
+    batched = config.max_batch_size > 0
+    for tensor in config.input:
+        bounds, dims = profile[tensor.name], [-1] * batched + list(tensor.dims)
+        assert {len(shape) for shape in bounds.values()} == {len(dims)}
+        for dim, low, usual, high in zip(dims, *(bounds[name] for name in ("min", "opt", "max")), strict=True):
+            assert 1 <= low <= usual <= high and (dim == -1 or low == high == dim)
+        assert not batched or (bounds["min"][0], bounds["max"][0]) == (1, config.max_batch_size)
+    assert {tensor.name for tensor in config.input} == set(profile)
+    samples = [shapes(sample.inputs, sample.batch_size if batched else 0) for sample in config.model_warmup]
+    graphs = []
+    for spec in config.optimization.cuda.graph_spec:
+        graphs.append({name: [spec.batch_size, *shape.dim] for name, shape in spec.input.items()})
+    for sample in samples + graphs:
+        assert set(sample) == set(profile)
+        for name, shape in sample.items():
+            lows, highs = profile[name]["min"], profile[name]["max"]
+            assert all(low <= size <= high for size, low, high in zip(shape, lows, highs, strict=True))
+    assert all(graph in samples for graph in graphs), "a graph's shape is not warmed up"
+
+
+def test_profiles_are_as_long_as_the_models_make_them() -> None:
+    """The longest shapes are what tokenizers cut off at, and what trees of the longest drafts come to."""
+    buckets = constants("embedder_tokenize")["BUCKETS"]
+    lengths = [PROFILES["embedder_encoder"]["input_ids"][name][1] for name in ("min", "opt", "max")]
+    assert (lengths[0], lengths[2]) == (buckets[0], buckets[-1]) and lengths[1] in buckets
+    longest = constants("speller_tokenize")["MAX_TOKENS"]
+    assert PROFILES["speller_encoder"]["input_ids"]["max"] == [speller.MAX_BATCH, longest]
+    decoder = {name: bounds["max"] for name, bounds in PROFILES["speller_decoder"].items()}
+    assert decoder["hidden"][:2] == decoder["attention_mask"] == [speller.MAX_BATCH, longest]
+    limits = constants("speller_generate", "aggressive.py")
+    drafts = 1 + (1 + speller.MAX_CANDIDATES) * (longest - 1)  # the query and its candidates, apart from the start
+    tails = 1 + limits["MAX_TOKENS"] * (1 + limits["MAX_TAILS"] + 1)  # what is accepted, its tails, one repetition
+    trees, width, _ = decoder["visible"]
+    assert decoder["rows"] == [trees] == [speller.MAX_BATCH] and width >= max(drafts, tails)
+    for name in ("slots", "tokens", "positions", "asked", "edges", "labels"):
+        assert decoder[name] == [trees * width]
+
+
+def constants(model: str, file: str = "model.py") -> dict[str, Any]:
+    """The constants at the top of a model's file, read and not run."""
+    tree = ast.parse((REPOSITORY / model / "1" / file).read_text(encoding="utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in found}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["speller", "embedder"])

@@ -99,7 +99,8 @@ class Embeds:
 def service(
     speller: Spells | None = None, embedder: Embeds | None = None, index: FakeIndex | None = None, deadline_s: float = 10.0
 ) -> SearchService:
-    return SearchService(speller or Spells(), embedder or Embeds(), index or FakeIndex([BILLIE, BILLY]), deadline_s=deadline_s)
+    index = index or FakeIndex([BILLIE, BILLY])
+    return SearchService(speller or Spells(), embedder or Embeds(), index, lambda query: (), deadline_s=deadline_s)
 
 
 async def test_both_readings_are_searched() -> None:
@@ -157,6 +158,16 @@ async def test_missing_models_are_named(speller: Spells, embedder: Embeds, degra
     assert [hit.item.id for hit in answer.hits] == ["billie"]
     assert (answer.correction is None) is ("speller" in degraded)
     assert (index.queries[0].vector is None) is ("embedder" in degraded)
+
+
+async def test_without_the_speller_the_catalogue_is_asked() -> None:
+    """With the speller down the best hit's near name is offered; the hits are those of the query as typed, asked once."""
+    index = FakeIndex([BILLIE, BILLY])
+    answer = await service(Spells(ModelUnavailable("x")), index=index).search("Billie Jaen", 10, Filters())
+    assert answer.correction is not None
+    assert (answer.correction.query, answer.correction.corrected) == ("billie jaen", "billie jean")
+    assert (answer.correction.action, answer.correction.changed, answer.degraded) == ("suggest", True, ("speller",))
+    assert ([hit.item.id for hit in answer.hits], len(index.queries)) == (["billie"], 1)
 
 
 async def test_without_the_index_there_is_no_answer() -> None:

@@ -6,20 +6,27 @@ other passage that meets a query's constraint is no negative for it, so "sad son
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from zlib import crc32
 
 from app.domain import Item
 from app.index.passage import passage_text
 from app.text import fold
 from training.corpus import read_rows
+from training.embedder.describe import Describer, Facts
 from training.noise import corrupt
 
-Facts = frozenset[str]
+DESCRIBED = 0.55  # share of the queries that say what an item is like, not what it is called
+HELD_OUT = 10  # one playlist title in so many is kept for evaluation
+
+
+def held_out(playlist: str) -> bool:
+    """Whether a folded playlist title is never trained on: retrieval is evaluated on these."""
+    return crc32(playlist.encode()) % HELD_OUT == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,14 @@ class Pair:
     facts: Facts
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
+    """An item as it is trained on; `near` are entries that its name is easily taken for."""
+
     item: Item
     passage: str
     facts: Facts
+    near: list[Entry] = field(default_factory=list)
 
 
 def read_items(path: Path) -> list[Item]:
@@ -75,7 +85,7 @@ class Pairs:
 
     def __init__(self, catalogues: list[Path], shares: list[float], playlists: Path | None, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.phrases = json.loads((Path(__file__).parent / "phrases.json").read_text(encoding="utf-8"))
+        self.describer = Describer(self.rng)
         lists = self._playlists(playlists)
         self.groups: list[list[Entry]] = []
         self.cumulative: list[list[float]] = []
@@ -94,15 +104,22 @@ class Pairs:
         members: dict[tuple[str, str], list[str]] = defaultdict(list)
         for row in read_rows(path) if path else ():
             name = fold(row["playlist"])
-            if sum(c.isalpha() for c in name) > 3:
+            if sum(c.isalpha() for c in name) > 3 and not held_out(name):
                 members[fold(row["title"]), fold(row["artist"])].append(name)
         return members
 
     def draw(self) -> Pair:
-        rng = self.rng
-        g = rng.choices(range(len(self.groups)), self.shares)[0]
-        entry = rng.choices(self.groups[g], cum_weights=self.cumulative[g])[0]
-        described = self._describe(entry) if rng.random() < 0.45 else None
+        """A query for a random entry, popular ones more often."""
+        return self.about(self.pick())
+
+    def pick(self) -> Entry:
+        """A random entry, by the shares of the catalogues and by popularity."""
+        group = self.rng.choices(range(len(self.groups)), self.shares)[0]
+        return self.rng.choices(self.groups[group], cum_weights=self.cumulative[group])[0]
+
+    def about(self, entry: Entry) -> Pair:
+        """A random query that `entry` answers."""
+        described = self.describer.describe(entry.facts, entry.item.kind) if self.rng.random() < DESCRIBED else None
         query, constraint = described or self._name(entry)
         return Pair(query, entry.passage, constraint, entry.facts)
 
@@ -113,7 +130,7 @@ class Pairs:
         if form < 0.5 or not artist or item.kind == "artist":
             query, constraint = title, {f"t:{title}"}
         elif form < 0.62 and item.kind != "podcast":
-            query, constraint = rng.choice(self.phrases["artist"]).format(a=artist), {f"a:{artist}"}
+            query, constraint = rng.choice(self.describer.phrases["artist"]).format(a=artist), {f"a:{artist}"}
         else:
             query = f"{title} {artist}" if rng.random() < 0.6 else f"{artist} {title}"
             constraint = {f"t:{title}", f"a:{artist}"}
@@ -123,38 +140,3 @@ class Pairs:
         elif spoil < 0.55 and len(query) > 6:
             query = query[: rng.randint(max(4, len(query) // 2), len(query) - 1)].rstrip()
         return query, frozenset(constraint)
-
-    def _describe(self, entry: Entry) -> tuple[str, Facts] | None:
-        """A description of the item in words, or None when nothing but its name is known."""
-        rng, phrases = self.rng, self.phrases
-        of = lambda letter: [f for f in sorted(entry.facts) if f.startswith(letter)]  # noqa: E731
-        genres, moods, decades, lists = of("g:"), of("m:"), of("d:"), of("p:")
-        podcast = entry.item.kind == "podcast"
-        options = ["playlist"] * (2 * bool(lists)) + ["topic"] * (3 * bool(genres and podcast))
-        if not podcast:
-            options += ["mood"] * (3 * bool(moods)) + ["two_moods"] * (len(moods) > 1) + ["genre"] * (2 * bool(genres))
-            options += ["decade_genre"] * (2 * bool(genres and decades)) + ["mood_genre"] * bool(genres and moods)
-            options += ["decade"] * bool(decades)
-        if not options:
-            return None
-        choice = rng.choice(options)
-        say_mood = lambda fact: rng.choice([*phrases["moods"].get(fact[2:], [fact[2:]]), fact[2:]])  # noqa: E731
-        genre, mood = rng.choice(genres or [""]), rng.choice(moods or [""])
-        decade = rng.choice(decades or [""])
-        d = rng.choice(phrases["decades"].get(decade[2:], [f"{decade[2:]}s"]))
-        if choice == "playlist":
-            name = rng.choice(lists)
-            return name[2:], frozenset({name})
-        if choice in ("mood", "two_moods"):
-            other = rng.choice([m for m in moods if m != mood] or [mood])
-            if choice == "mood":
-                text, facts = say_mood(mood), {mood}
-            else:
-                text = rng.choice(phrases["two_moods"]).format(m=say_mood(mood), n=other[2:])
-                facts = {mood, other}
-        elif choice == "decade":
-            text, facts = rng.choice(phrases["decade"]).format(d=d), {decade}
-        else:
-            text = rng.choice(phrases[choice]).format(x=genre[2:], d=d, m=mood[2:])
-            facts = {genre} | ({decade} if choice == "decade_genre" else {mood} if choice == "mood_genre" else set())
-        return (corrupt(text, rng, 1) if rng.random() < 0.1 else text), frozenset(facts | {f"k:{entry.item.kind}"})

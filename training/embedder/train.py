@@ -3,14 +3,18 @@
     searchbar train embedder --catalogue demo.csv --catalogue charts.tsv --minutes 30 --out models/embedder
 
 A sentence-transformers model (BERT, mean pooling, L2 normalisation) with in-batch negatives (InfoNCE, arXiv 1807.03748), both
-directions; passages that also answer a query are masked out of its negatives (see `pairs.py`). Any saved sentence-transformers
-directory continues through the same loop with `--init`. How a run is run is `training/loop.py`.
+directions; passages that also answer a query are masked out of its negatives (see `pairs.py`), and items that are easily taken
+for each other are put into one batch (see `negatives.py`). The loss is the mean over the first 256, 128 and 64 numbers of the
+embeddings, so that each of these can be used alone (Matryoshka representations, arXiv 2205.13147). Any saved
+sentence-transformers directory continues through the same loop with `--init`. How a run is run is `training/loop.py`.
+
+A batch larger than memory keeps all its negatives with `chunk`: activations are made again, a chunk at a time, on the way back,
+which gives the gradient of gradient caching (arXiv 2101.06983) to the last digit.
 """
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +23,12 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer, models
 from tokenizers import BertWordPieceTokenizer
+from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from training.embedder.export import load
+from training.embedder.negatives import batch, mine
 from training.embedder.pairs import Pair, Pairs
 from training.loop import Loop, read_state
 from training.run import Run, accelerator
@@ -41,6 +48,9 @@ class EmbedderRun(Run):
     heads: int = 4
     ffn: int = 1024
     max_tokens: int = 40
+    dimensions: tuple[int, ...] = (256, 128, 64)  # Matryoshka; those longer than the model's embeddings are left out
+    hard: float = 0.3  # share of a batch that another item of it is easily taken for; needs weights to start from
+    chunk: int | None = None  # texts whose activations are kept; None: all of the (micro-)batch
 
 
 def new_model(run: EmbedderRun, pairs: Pairs, out: Path) -> None:
@@ -66,24 +76,38 @@ def started(run: EmbedderRun, out: Path) -> SentenceTransformer:
     return SentenceTransformer(modules=[word, models.Pooling(run.hidden, "mean"), models.Normalize()], device="cpu")
 
 
-def contrast(queries: torch.Tensor, passages: torch.Tensor, batch: list[Pair], temperature: float) -> torch.Tensor:
-    """Symmetric InfoNCE over [n, dim] unit vectors, other right answers masked."""
-    scores = queries.float() @ passages.float().T / temperature
-    right = torch.tensor([[a.constraint <= b.facts for b in batch] for a in batch], device=scores.device)
+def contrast(queries: torch.Tensor, passages: torch.Tensor, batch: list[Pair], run: EmbedderRun) -> torch.Tensor:
+    """Symmetric InfoNCE over [n, dim] vectors, other right answers masked, the mean over `run.dimensions`."""
+    right = torch.tensor([[a.constraint <= b.facts for b in batch] for a in batch], device=queries.device)
     right.fill_diagonal_(False)
-    scores = scores.masked_fill(right, float("-inf"))
-    target = torch.arange(len(batch), device=scores.device)
-    loss = torch.nn.functional.cross_entropy
-    return (loss(scores, target) + 0.3 * loss(scores.T, target)) / 1.3
+    target = torch.arange(len(batch), device=queries.device)
+    cross, unit = torch.nn.functional.cross_entropy, torch.nn.functional.normalize
+    losses = []
+    for size in [d for d in run.dimensions if d < queries.shape[1]] + [queries.shape[1]]:
+        scores = unit(queries[:, :size].float(), dim=-1) @ unit(passages[:, :size].float(), dim=-1).T / run.temperature
+        scores = scores.masked_fill(right, float("-inf"))
+        losses.append((cross(scores, target) + 0.3 * cross(scores.T, target)) / 1.3)
+    return torch.stack(losses).mean()
 
 
-def encode(model: Any, transformer: Any, texts: list[str], device: torch.device) -> torch.Tensor:
-    """Unit vectors [n, dim] with gradients: the transformer (maybe compiled), mean pooling, normalisation."""
-    features = model.tokenize(texts)
-    ids, mask = features["input_ids"].to(device), features["attention_mask"].to(device)
-    states = transformer(input_ids=ids, attention_mask=mask).last_hidden_state
-    weight = mask.unsqueeze(-1).to(states.dtype)
-    return torch.nn.functional.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
+def encode(model: Any, transformer: Any, texts: list[str], device: torch.device, chunk: int | None = None) -> torch.Tensor:
+    """Vectors [n, dim] with gradients: the transformer (maybe compiled) and the model's pooling, `chunk` texts at once."""
+    first_token = model[1].pooling_mode == "cls"
+
+    def pooled(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        states = transformer(input_ids=ids, attention_mask=mask).last_hidden_state
+        if first_token:
+            return states[:, 0]
+        weight = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weight).sum(1) / weight.sum(1)
+
+    size = chunk or len(texts)
+    parts = []
+    for start in range(0, len(texts), size):
+        features = model.preprocess(texts[start : start + size])
+        ids, mask = features["input_ids"].to(device), features["attention_mask"].to(device)
+        parts.append(checkpoint(pooled, ids, mask, use_reentrant=False) if size < len(texts) else pooled(ids, mask))
+    return torch.cat(parts)
 
 
 def probe(model: SentenceTransformer, batch: list[Pair]) -> float:
@@ -102,25 +126,25 @@ class Embedding:
     def __init__(self, model: SentenceTransformer, pairs: Pairs, run: EmbedderRun) -> None:
         self.model, self.pairs, self.run = model, pairs, run
         self.network = model[0].auto_model
-        pairs.rng = random.Random(run.seed + 1_000_003)
+        pairs.rng.seed(run.seed + 1_000_003)
         self.held_out = [pairs.draw() for _ in range(1000)]
 
     def stream(self, seed: str, size: int) -> Iterator[list[Pair]]:
-        self.pairs.rng = random.Random(seed)
+        self.pairs.rng.seed(seed)
         while True:
-            yield [self.pairs.draw() for _ in range(size)]
+            yield batch(self.pairs, size, self.run.hard)
 
     def at(self, progress: float) -> None:
         """Nothing follows the progress."""
 
-    def loss(self, network: Callable[..., Any], batch: list[Pair], device: torch.device) -> torch.Tensor:
-        queries = encode(self.model, network, [p.query for p in batch], device)
-        passages = encode(self.model, network, [p.passage for p in batch], device)
+    def loss(self, network: Callable[..., Any], drawn: list[Pair], device: torch.device) -> torch.Tensor:
+        queries = encode(self.model, network, [p.query for p in drawn], device, self.run.chunk)
+        passages = encode(self.model, network, [p.passage for p in drawn], device, self.run.chunk)
         with torch.autocast(device.type, enabled=False):  # scores at a temperature of 0.05 want all their digits
-            return contrast(queries, passages, batch, self.run.temperature)
+            return contrast(queries, passages, drawn, self.run)
 
-    def weight(self, batch: list[Pair]) -> float:
-        return float(len(batch))
+    def weight(self, drawn: list[Pair]) -> float:
+        return float(len(drawn))
 
     def save(self, out: Path, facts: dict[str, Any]) -> None:
         self.model.save(str(out / "model"))
@@ -136,7 +160,7 @@ def train(
     """Train to the end of the run, checkpointing to `out`; an unfinished run in `out` is resumed.
 
     Raises:
-        SetupError: what `out` holds cannot be used, or this machine lacks the precision.
+        SetupError: what `out` or `init` holds cannot be used, or this machine lacks the precision.
         Diverged: the loss became infinite or not a number.
     """
     made = accelerator(run)
@@ -149,10 +173,12 @@ def train(
     if source is None and made.is_main_process:
         new_model(run, pairs, out)
     made.wait_for_everyone()
-    model = SentenceTransformer(str(source), device="cpu") if source else started(run, out)
+    model = load(source) if source else started(run, out)
     task = Embedding(model, pairs, run)
     task.network.float().set_attn_implementation("eager" if made.device.type == "cpu" else "sdpa")
     count = sum(map(len, pairs.groups))
     made.print(f"{count:,} items, {task.network.num_parameters() / 1e6:.1f} M parameters")
+    if source is not None and run.hard > 0:
+        made.print(f"{mine(model, pairs):,} of them are easily taken for others")
     Loop(task, run, out, made, state).train()
     made.end_training()

@@ -20,6 +20,7 @@ from training.noise import corrupt
 
 DEMO = ROOT / "app" / "data" / "demo.csv"
 SEMANTIC = ROOT / "tests" / "semantic_queries.jsonl"
+SEMANTIC_FRESH = ROOT / "tests" / "semantic_queries_fresh.jsonl"  # written without sight of the embedder's phrases
 SEED = 20_260_001  # training draws from small seeds
 MAX_TRIES = 50  # draws for each case wanted
 
@@ -128,9 +129,13 @@ def other_cases(file: Path, column: str, known: Callable[[str], bool], count: in
     return [Case(t, t) for t in random.Random(SEED).sample(usable, min(count, len(usable)))]
 
 
-def semantic_queries() -> list[dict[str, Any]]:
-    """Hand-written descriptions: `query` and the catalogue facts that an answer must have."""
-    return [json.loads(line) for line in SEMANTIC.read_text(encoding="utf-8").splitlines()]
+def semantic_queries(fresh: bool = False) -> list[dict[str, Any]]:
+    """Hand-written descriptions: `query` and the catalogue facts that an answer must have.
+
+    `fresh`: the held-out set, which nothing may be trained on or chosen by.
+    """
+    file = SEMANTIC_FRESH if fresh else SEMANTIC
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def matches(item: Item, wanted: dict[str, Any]) -> bool:

@@ -55,6 +55,12 @@ class Names:
         part._pools = {kind: [entry for entry in pool if wanted(entry[0])] for kind, pool in self._pools.items()}
         return part
 
+    def only(self, *kinds: str) -> Names:
+        """The same names, of which only those of `kinds` are drawn."""
+        part = copy(self)
+        part._pools = {kind: pool if kind in kinds else [] for kind, pool in self._pools.items()}
+        return part
+
     def draw(self, rng: random.Random) -> Name:
         """One name; the same state of `rng` gives the same."""
         filled = [(kind, share) for kind, share in zip(KINDS, SHARES, strict=True) if self._pools[kind]]

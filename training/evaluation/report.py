@@ -23,7 +23,10 @@ from training.evaluation.calibration import calibration_body, curves
 from training.evaluation.measure import Measured, measure, write_rows
 from training.evaluation.plots import plot_reliability, plot_spelling
 from training.evaluation.querysets import QUICK, REAL, Sizes, as_it_is, demo, large
-from training.evaluation.retrieval import retrieval_body
+from training.evaluation.retrieval import CHARTS, compare_all
+from training.evaluation.retrieval_body import retrieval_section
+from training.evaluation.retrieval_measure import disk_mib
+from training.evaluation.retrieval_plot import plot_retrieval
 from training.evaluation.sections import write_section
 from training.evaluation.spelling import spelling_body
 from training.local import LocalBackend
@@ -41,7 +44,7 @@ class Run:
         only: `spelling` or `retrieval` instead of both.
         quick: small samples, to see that all works; the figures mean little.
         out: Markdown file whose sections are replaced; None prints only.
-        pictures: directory for the two plots; None draws none.
+        pictures: directory for the plots; None draws none.
         rows: TSV for every single reply.
     """
 
@@ -77,7 +80,7 @@ def main(run: Run, console: Console) -> None:
         if run.only != "retrieval":
             sections |= spelling_sections(run, backend, settings, progress)
         if run.only != "spelling":
-            sections["Retrieval"] = asyncio.run(retrieval_body(backend, settings, progress, quick=run.quick))
+            sections["Retrieval"] = retrieval_of(run, backend, settings, progress)
     for heading, body in sections.items():
         if run.out:
             write_section(run.out, heading, run.command, body)
@@ -104,6 +107,25 @@ def spelling_sections(run: Run, backend: LocalBackend, settings: Settings, progr
     return sections
 
 
+def retrieval_of(run: Run, backend: LocalBackend, settings: Settings, progress: Progress) -> str:
+    """Body of the section; its picture, of the charts, is drawn on the way."""
+    compared = asyncio.run(compare_all(run.data, backend, settings, progress, quick=run.quick))
+    body = retrieval_section(compared, sizes_of(settings.model_repository))
+    charts = next((one for one in compared if one.catalogue == CHARTS), None)
+    if run.pictures and charts:
+        run.pictures.mkdir(parents=True, exist_ok=True)
+        plot_retrieval(charts, run.pictures / "retrieval.png")
+        body += link("Retrieval", "retrieval.png", run.out, run.pictures)
+    return body
+
+
+def sizes_of(repository: Path) -> str:
+    """What the models' weights take, for a note: every row but the sparse one has the embedder, the whole search all."""
+    models = {"embedder": ("embedder_encoder",), "speller": ("speller_encoder", "speller_decoder")}
+    mib = {name: sum(disk_mib(repository / part / "1" / "model.onnx") for part in parts) for name, parts in models.items()}
+    return ", ".join(f"{name} {size:.0f} MiB" for name, size in mib.items())
+
+
 def kinds_of() -> Callable[[str, str], tuple[str, ...]]:
     """`training.edits.kinds` with the fitted channel; each pair is looked at once."""
     channel = Channel.load()
@@ -124,5 +146,10 @@ def draw(m: Measured, pictures: Path, out: Path | None, sections: dict[str, str]
         plot_spelling(m, pictures / "spelling.png")
         drawn["Spelling"] = "spelling.png"
     for heading, name in drawn.items():
-        at = Path("..", pictures.name, name) if out == RESULTS and pictures == PICTURES else pictures / name
-        sections[heading] += f"\n![{heading}]({at.as_posix()})\n"
+        sections[heading] += link(heading, name, out, pictures)
+
+
+def link(heading: str, name: str, out: Path | None, pictures: Path) -> str:
+    """Markdown for a picture, relative where both are the project's own."""
+    at = Path("..", pictures.name, name) if out == RESULTS and pictures == PICTURES else pictures / name
+    return f"\n![{heading}]({at.as_posix()})\n"

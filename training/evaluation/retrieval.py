@@ -1,114 +1,86 @@
-"""The retrieval table: each side of the index alone, fused, and the whole search."""
+"""The retrieval tables: each side of the index alone, fused and the whole search, beside what a team would use instead."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.progress import Progress
 
-from app.domain import Filters, Hit, IndexQuery
+from app.domain import Item
 from app.embedder import Embedder
-from app.index.build import build_index
-from app.index.edge import EdgeIndex
-from app.lexicon import Lexicon
-from app.search import SearchService, merge
 from app.settings import Settings
-from app.text import fold
+from training.embedder.pairs import read_items
 from training.evaluation import cases
-from training.evaluation.cases import SEED, Case
-from training.evaluation.markdown import decimal, percent, table
-from training.evaluation.methods import build_speller
-from training.evaluation.names import Names
+from training.evaluation.names import Names, forms
+from training.evaluation.retrieval_baselines import BASELINES
+from training.evaluation.retrieval_measure import Compared, Way, ask, disk_mib
+from training.evaluation.retrieval_memory import INDEX, LEXICON, grown_mib, write_items
+from training.evaluation.retrieval_ours import WHOLE, build, our_ways
+from training.evaluation.retrieval_sets import name_sets, playlist_set, semantic_sets
 from training.local import LocalBackend
 
-LIMIT = 10
-INTRO = (
-    "The demo catalogue: seeded typos and clean names as in the section on spelling, and the queries of "
-    "`tests/semantic_queries.jsonl`. The baselines are the sides of the index alone; the last row is the whole search."
-)
-CAVEAT = (
-    "Read the semantic column as optimistic: some of these queries had been seen when the phrases of "
-    "`training/embedder/phrases.json` were written, a few share words with them, and the shipped embedder was "
-    "chosen over its predecessor by this table."
-)
-Find = Callable[[str], Awaitable[Sequence[Hit]]]
+DEMO, CHARTS = "demo", "charts"
+COUNT, QUICK = 500, 30  # queries in each set
+WARM_UP = 50  # queries asked before memory is read
 
 
-@asynccontextmanager
-async def demo_index(embedder: Embedder) -> Any:
-    """The demo catalogue indexed with these weights, in a directory that goes again."""
-
-    async def embed(passages: list[str]) -> Any:
-        parts = [await embedder.embed_batch(passages[i : i + 64]) for i in range(0, len(passages), 64)]
-        return np.stack([vector for part in parts for vector in part])
-
-    with tempfile.TemporaryDirectory() as folder:
-        dimensions = len(await embedder.embed("probe"))
-        await build_index(cases.DEMO, Path(folder) / "index", embed, dimensions, "evaluated", lambda done, total: None)
-        index = EdgeIndex.open(Path(folder) / "index")
-        yield index
-        await index.close()
-
-
-def ways(index: EdgeIndex, embedder: Embedder, service: SearchService) -> dict[str, Find]:
-    """What is compared, by name."""
-
-    async def ask(query: str, *, words: bool, meaning: bool) -> list[Hit]:
-        vector = await embedder.embed(query) if meaning else None
-        (hits,) = await index.query([IndexQuery(fold(query) if words else "", vector, LIMIT, Filters())])
-        return merge(hits, [], None)
-
-    async def whole(query: str) -> Sequence[Hit]:
-        return (await service.search(query, LIMIT, Filters())).hits
-
-    return {
-        "dense alone": lambda q: ask(q, words=False, meaning=True),
-        "sparse alone": lambda q: ask(q, words=True, meaning=False),
-        "fused": lambda q: ask(q, words=True, meaning=True),
-        "fused and corrected": whole,
-    }
+async def compare_all(
+    data: Path | None, backend: LocalBackend, settings: Settings, progress: Progress, *, quick: bool = False
+) -> list[Compared]:
+    """The demo catalogue and, with a data directory, the charts, each with every row."""
+    count = QUICK if quick else COUNT
+    catalogues = {DEMO: cases.demo_items()}
+    if data:
+        catalogues[CHARTS] = read_items(data / "charts.tsv")
+    found = []
+    for name, items in catalogues.items():
+        sets = [
+            *name_sets(items, names_of(items), count),
+            *(semantic_sets(items, QUICK if quick else None) if name == DEMO else ()),
+            *([playlist_set(items, data / "playlists.tsv", count)] if data else ()),
+        ]
+        asked = [queries for queries in sets if queries.cases]
+        found.append(await compare(Compared(name, items, asked), backend, settings, progress))
+    return found
 
 
-async def recall(find: Find, asked: Sequence[Case], depth: int) -> float:
-    """Share of cases with a right item among the first `depth` hits."""
-    found = [any(hit.item.id in case.right for hit in list(await find(case.typed))[:depth]) for case in asked]
-    return sum(found) / len(found)
+def names_of(items: Sequence[Item]) -> Names:
+    """The catalogue's names; a typo that is one of them is not asked."""
+    known = {text for item in items for _, text in forms(item)}
+    return Names(items, known.__contains__)
 
 
-async def precision(find: Find, wanted: Sequence[dict[str, Any]]) -> float:
-    """Mean share of the first ten hits that answer a semantic query."""
-    shares = [sum(cases.matches(hit.item, w) for hit in list(await find(w["query"]))[:LIMIT]) / LIMIT for w in wanted]
-    return sum(shares) / len(shares)
-
-
-async def retrieval_body(backend: LocalBackend, settings: Settings, progress: Progress, *, quick: bool = False) -> str:
-    """Markdown of the section `Retrieval`."""
-    items = cases.demo_items()
-    lexicon = Lexicon(items)
-    names = Names(items, lexicon.is_name)
-    one_count, two_count = (40, 30) if quick else (500, 300)
-    clean, one = cases.name_cases(names, one_count, 0, SEED + 2), cases.name_cases(names, one_count, 1, SEED)
-    two = cases.name_cases(names, two_count, 2, SEED + 1)
-    semantic = cases.semantic_queries()[: 10 if quick else None]
+async def compare(compared: Compared, backend: LocalBackend, settings: Settings, progress: Progress) -> Compared:
+    """Fill in every row over one catalogue. Indexes live in a directory that goes again."""
+    items = compared.items
+    asked = [case.typed for queries in compared.sets for case in queries.cases]
+    warm = asked[:: -(-len(asked) // WARM_UP)]
     embedder = Embedder(backend, timeout_s=60, max_in_flight=1, max_queue=4096)
-    speller = build_speller(backend, lexicon, settings)
-    rows = []
-    async with demo_index(embedder) as index:
-        service = SearchService(speller, embedder, index, deadline_s=30)
-        found = ways(index, embedder, service)
-        task = progress.add_task("retrieval", total=len(found))
-        for name, find in found.items():
-            progress.update(task, description=f"retrieval · {name}")
-            figures = [await recall(find, asked, LIMIT) for asked in (clean, one, two)] + [await recall(find, one, 1)]
-            rows.append([name, *map(percent, figures), decimal(await precision(find, semantic))])
-            progress.advance(task)
-    header = (
-        "", f"clean ({len(clean)}): in first 10", f"one typo ({len(one)}): in first 10", f"two typos ({len(two)}): in first 10",
-        "one typo: first", f"semantic ({len(semantic)}): precision@10",
-    )  # fmt: skip
-    return "\n".join([INTRO, "", *table(header, rows), CAVEAT])
+    with tempfile.TemporaryDirectory() as name:
+        folder, catalogue = Path(name), Path(name) / "catalogue.jsonl"
+        write_items(items, catalogue)
+        task = progress.add_task(f"{compared.catalogue} · indexing", total=len(items))
+        await build(catalogue, embedder, folder / "index", lambda done, of: progress.update(task, completed=done, total=of))
+        size = disk_mib(folder / "index")
+        vectors = [await embedder.embed(query) for query in warm]
+        index = grown_mib(INDEX, catalogue, folder, warm, vectors)
+        whole = index + grown_mib(LEXICON, catalogue, folder, warm)
+        async with our_ways(items, folder / "index", embedder, backend, settings) as ways:
+            for row, find in ways.items():
+                await _fill(compared, Way(row, find, size, whole if row == WHOLE else index, ours=True), progress)
+        for row, make in BASELINES.items():
+            memory = grown_mib(row, catalogue, folder, warm)
+            baseline = make(items, folder)
+            await _fill(compared, Way(row, baseline, disk_mib(baseline.path) if baseline.path else 0.0, memory), progress)
+            baseline.close()
+    return compared
+
+
+async def _fill(compared: Compared, way: Way, progress: Progress) -> None:
+    """Ask one way everything, once untimed before."""
+    task = progress.add_task(f"{compared.catalogue} · {way.name}", total=sum(len(s.cases) for s in compared.sets))
+    await way.find("warm up")
+    compared.ways.append(way)
+    compared.answers[way.name] = {s.name: await ask(way, s, lambda: progress.advance(task)) for s in compared.sets}

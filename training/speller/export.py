@@ -50,12 +50,12 @@ def _export(module: torch.nn.Module, feeds: tuple[torch.Tensor, ...], file: Path
     )
 
 
-def export_fp32(checkpoint: Path, out: Path) -> tuple[Path, Path]:
-    """Write `encoder.onnx` and `decoder.onnx` to `out`; every axis but d_model is dynamic."""
+def export_fp32(checkpoint: Path, out: Path, packed: bool = True) -> tuple[Path, Path]:
+    """Write `encoder.onnx` and `decoder.onnx` to `out`; every axis but d_model is dynamic. For TensorRT: not `packed`."""
     model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
     out.mkdir(parents=True, exist_ok=True)
     encoder_file, decoder_file = out / "encoder.onnx", out / "decoder.onnx"
-    encoder, decoder = Encoder(model).eval(), Decoder(model).eval()
+    encoder, decoder = Encoder(model, packed).eval(), Decoder(model, packed).eval()
     ids, mask = torch.tensor([[5, 6, 2], [7, 2, 1]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     visible = torch.tensor([[[1, 0], [1, 1]], [[1, 0], [0, 1]]], dtype=torch.bool)
     nodes = torch.arange(3)  # two of the first tree, one of the second

@@ -8,6 +8,9 @@ give the same numbers as its own forward, with three differences in what is comp
 - A row of the decoder is a tree of drafts that share their beginnings, each node attending to its ancestors (SpecInfer,
   arXiv 2305.09781 §4): a prefix is computed once, and so are the cross-attention keys and values of its query.
 - Query, key and value projections are one product, the scaling folded into it.
+
+`packed=False` leaves the first of these out, for TensorRT: how many tokens are live is known only from the data, and an engine
+with such a shape cannot become a CUDA graph; and what bars attention then fits fp16. The answers are the same (tests/training).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 OFFSET = 2  # of BART's position table
+LEAST = torch.finfo(torch.float32).min
+LEAST_FP16 = -1e4  # fp16 ends at -65504, and 0 × -inf is no number; e to the -1e4 is 0 in either precision
 
 
 def stacked(*projections: nn.Linear, scale: float = 1.0) -> nn.Linear:
@@ -35,9 +40,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) 
     return (weights @ v).transpose(1, 2).reshape(rows, -1, width)
 
 
-def barred(allowed: Tensor) -> Tensor:
+def barred(allowed: Tensor, packed: bool) -> Tensor:
     """The bias that keeps attention from what is not `allowed`; finite, so that a row with nothing allowed is no NaN."""
-    return (1.0 - allowed.to(torch.float32)) * torch.finfo(torch.float32).min
+    return (1.0 - allowed.to(torch.float32)) * (LEAST if packed else LEAST_FP16)
 
 
 class Layer(nn.Module):
@@ -93,16 +98,23 @@ class Stem(nn.Module):
         return out
 
 
-def packing(live: Tensor) -> tuple[Tensor, Tensor]:
-    """For `live` [r·m] bool, its first true: the places of the live tokens [n], and for each place its token [r·m]."""
+def packing(live: Tensor, packed: bool) -> tuple[Tensor, Tensor]:
+    """For `live` [r·m] bool, its first true: the places of the live tokens [n], and for each place its token [r·m].
+
+    All count as live when not `packed`.
+    """
+    if not packed:
+        every = torch.arange(live.shape[0])
+        return every, every
     return live.nonzero().squeeze(1), live.to(torch.int64).cumsum(0) - 1
 
 
 class Encoder(nn.Module):
     """input_ids, attention_mask [b, s] int64 → hidden [b, s, d_model]; what stands at padding is of no use to anybody."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, packed: bool = True) -> None:
         super().__init__()
+        self.packed = packed
         half = model.get_encoder()
         self.stem = Stem(half)
         heads = model.config.encoder_attention_heads
@@ -112,8 +124,8 @@ class Encoder(nn.Module):
         shape = input_ids.shape
         position = torch.arange(shape[1]).expand(shape)
         live = torch.logical_or(attention_mask > 0, position == 0).flatten()  # a row of padding alone keeps one token
-        slots, at = packing(live)
-        bias = barred(attention_mask)[:, None, None, :]
+        slots, at = packing(live, self.packed)
+        bias = barred(attention_mask, self.packed)[:, None, None, :]
         x = self.stem(input_ids.flatten().index_select(0, slots), position.flatten().index_select(0, slots))
         for layer in self.layers:
             x = layer.residual(x, layer.norm, lambda h, layer=layer: layer.attention(h, shape, at, slots, bias))
@@ -133,8 +145,9 @@ class Decoder(nn.Module):
     → argmax [q] int64 after each node asked and its log-probability `best` [q]; logprob [e]: the labels'
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, packed: bool = True) -> None:
         super().__init__()
+        self.packed = packed
         half = model.get_decoder()
         self.stem = Stem(half)
         heads = model.config.decoder_attention_heads
@@ -163,10 +176,10 @@ class Decoder(nn.Module):
         shape = visible.shape[:2]
         places = torch.zeros_like(visible[:, :, 0], dtype=torch.int64).flatten()
         at = places.scatter(0, slots, torch.arange(slots.shape[0]))
-        bias = barred(visible)[:, None]
+        bias = barred(visible, self.packed)[:, None]
         mask = attention_mask.index_select(0, rows)
-        padding = barred(mask)[:, None, None, :]
-        seen, place = packing(torch.logical_or(mask > 0, torch.arange(mask.shape[1]) == 0).flatten())
+        padding = barred(mask, self.packed)[:, None, None, :]
+        seen, place = packing(torch.logical_or(mask > 0, torch.arange(mask.shape[1]) == 0).flatten(), self.packed)
         memory = self.memory(hidden.index_select(0, rows).flatten(0, 1).index_select(0, seen))
         memory = memory.index_select(0, place).reshape(*mask.shape, -1)
         kept = memory.split(hidden.shape[-1], dim=-1)  # key and value of the first layer, of the second, …

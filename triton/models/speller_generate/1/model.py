@@ -11,7 +11,8 @@ class TritonPythonModel:
         sources = [pb_utils.get_input_tensor_by_name(r, "SOURCE_IDS").as_numpy() for r in requests]
         candidates = [pb_utils.get_input_tensor_by_name(r, "CANDIDATE_IDS").as_numpy() for r in requests]
         try:
-            answer = self._generate(stack(sources), stack(candidates))
+            # A batch has one encoder call: it shows in the trace of the batch's first request, if that one is traced.
+            answer = self._generate(stack(sources), stack(candidates), requests[0].trace())
         except Exception as error:
             failure = pb_utils.TritonError(f"speller_generate: {error}")
             return [pb_utils.InferenceResponse(error=failure) for _ in requests]
@@ -22,23 +23,25 @@ class TritonPythonModel:
             start += len(source)
         return responses
 
-    def _generate(self, sources, candidates):
+    def _generate(self, sources, candidates, trace):
         ids = sources.astype(np.int64)
         mask = (ids != PAD).astype(np.int64)
-        (hidden,) = call("speller_encoder", {"input_ids": ids, "attention_mask": mask}, ["hidden"])
+        (hidden,) = call("speller_encoder", {"input_ids": ids, "attention_mask": mask}, ["hidden"], trace)
 
         def verify(trees):
-            return call("speller_decoder", {"hidden": hidden, "attention_mask": mask, **trees}, ["argmax", "best", "logprob"])
+            feeds = {"hidden": hidden, "attention_mask": mask, **trees}
+            return call("speller_decoder", feeds, ["argmax", "best", "logprob"], trace)
 
         return decode(sources, candidates, verify)
 
 
-def call(model, feeds, outputs):
+def call(model, feeds, outputs, trace):
     """Run another model of the repository on numpy arrays; raises RuntimeError with its message."""
     request = pb_utils.InferenceRequest(
         model_name=model,
         inputs=[pb_utils.Tensor(name, array) for name, array in feeds.items()],
         requested_output_names=outputs,
+        trace=trace,
     )
     answer = request.exec()
     if answer.has_error():

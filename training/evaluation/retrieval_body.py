@@ -1,0 +1,82 @@
+"""The section `Retrieval` as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from training.evaluation.markdown import decimal, percent, table
+from training.evaluation.retrieval_measure import Answer, Compared, latency, precision, recall, reciprocal_rank
+from training.evaluation.retrieval_ours import WHOLE
+from training.evaluation.retrieval_sets import QuerySet
+
+INTRO = (
+    "Seeded queries made from each catalogue's own names: typed right (title, artist, both in either order), with one or two "
+    "typing errors of the fitted noise model (names of every kind), and titles cut after 60 % of their characters. For a name "
+    "every item that bears it is right; for a cut title only items of that very title, though others begin like it. "
+    "Every row sees the same folded text and returns ten items at most. The baselines rank the same items, the more popular "
+    "first where they are equally near; SQLite's tables hold genres, moods and decade too."
+)
+DESCRIBED = (
+    "Of descriptions most of the first ten should be right. Semantic: the hand-written queries of "
+    "`tests/semantic_queries.jsonl`, where some had been seen when the phrases of `training/embedder/phrases.json` were "
+    "written, and of `tests/semantic_queries_fresh.jsonl`, which were written afterwards and are held out; right is every item "
+    "with the listed facts. Playlist title: right are the songs that the playlist holds, at least five of the catalogue; the "
+    "shipped embedder had these playlists among its training pairs. Precision: share of right items in the first ten; any: "
+    "queries with one."
+)
+COST = (
+    "Latency is one query at a time in one process on two CPU cores, embedding and correction included where a row uses them, "
+    "over all queries of the catalogue. On disk: the index, with stored items; the first four rows share one. In memory: what "
+    "a process grows by that opens or builds the index and asks fifty queries, the models ({models}) aside."
+)
+AHEAD = "*whole search ahead of the best baseline by, points*"
+
+
+def retrieval_section(compared: Sequence[Compared], models: str) -> str:
+    """Markdown of the section.
+
+    Args:
+        compared: one catalogue after the other.
+        models: what they are and take, for the note on memory.
+    """
+    lines = [INTRO, "", DESCRIBED, "", COST.format(models=models), ""]
+    for one in compared:
+        lines += [f"### {one.catalogue.capitalize()}: {len(one.items):,} items", ""]
+        named = [s for s in one.sets if not s.described]
+        lines += ["Recall@10: queries with a right item among the first ten.", ""]
+        lines += _figures(one, named, lambda answers: (recall(answers),))
+        lines += ["Recall@1 and MRR@10.", ""]
+        lines += _figures(one, named, lambda answers: (recall(answers, 1), reciprocal_rank(answers)))
+        if described := [s for s in one.sets if s.described]:
+            lines += ["Descriptions.", ""]
+            header = ["", *(f"{s.name} ({len(s.cases)}): {what}" for s in described for what in ("precision@10", "any in 10"))]
+            rows = [
+                [way, *(cell for s in described for cell in (decimal(precision(of[s.name]), 3), percent(recall(of[s.name]))))]
+                for way, of in one.answers.items()
+            ]
+            lines += table(header, rows)
+        lines += ["Latency and size.", "", *_cost(one)]
+    return "\n".join(lines)
+
+
+def _figures(one: Compared, sets: Sequence[QuerySet], measures: Callable[[Sequence[Answer]], tuple[float, ...]]) -> list[str]:
+    """A table of every row over `sets`: a share first, then what else `measures` gives; how far ahead the whole search is."""
+    found = {way: [measures(of[s.name]) for s in sets] for way, of in one.answers.items()}
+    rows = [[way, *map(_shown, cells)] for way, cells in found.items()]
+    others = [found[way.name] for way in one.ways if not way.ours]
+    if others and WHOLE in found:
+        best = [max(cells[at][0] for cells in others) for at in range(len(sets))]
+        rows.append([AHEAD, *(f"{100 * (cell[0] - top):+.1f}" for cell, top in zip(found[WHOLE], best, strict=True))])
+    return table(["", *(f"{s.name} ({len(s.cases)})" for s in sets)], rows)
+
+
+def _shown(cell: tuple[float, ...]) -> str:
+    return " / ".join([percent(cell[0]), *map(decimal, cell[1:])])
+
+
+def _cost(one: Compared) -> list[str]:
+    rows = []
+    for way in one.ways:
+        p50, p90 = latency([answer for answers in one.answers[way.name].values() for answer in answers])
+        rows.append([way.name, decimal(p50, 1), decimal(p90, 1), decimal(way.disk_mib, 1), decimal(way.memory_mib, 1)])
+    return table(("", "p50 ms", "p90 ms", "on disk, MiB", "in memory, MiB"), rows)
