@@ -78,7 +78,7 @@ def index(
             help="int8: search one byte a dimension in memory, the full vectors on disk. [default: none; update: as is]"
         ),
     ] = None,
-    hnsw_m: Annotated[int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph.")] = 32,
+    hnsw_m: Annotated[int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph.")] = 64,
     hnsw_ef_construct: Annotated[
         int, typer.Option("--hnsw-ef-construct", min=8, max=2000, help="Neighbours considered for them.")
     ] = 200,

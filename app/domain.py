@@ -81,8 +81,8 @@ class IndexQuery:
     Attributes:
         text: folded text for the sparse side; empty for a dense query alone.
         vector: dense query embedding, or None for a sparse query alone.
-        names: (name, likelihood 0–1) of names of the catalogue that the text may stand for, misspelt or half typed; folded. None
-            when they were not looked for; without any the text is a name of the catalogue or a description.
+        names: (folded name, likelihood 0–1) of names of the catalogue that the text may stand for, misspelt or half typed; None
+            when they were not looked for.
     """
 
     text: str

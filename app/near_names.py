@@ -27,7 +27,8 @@ def likelihood(query: str, name: str) -> float:
     """
     words, meant = query.split(), name.split()
     if len(words) == len(meant) > 1:
-        if min(OSA.normalized_similarity(w, m) for w, m in zip(words, meant, strict=True)) < ANOTHER_WORD:
+        least = min(OSA.normalized_similarity(w, m) for w, m in zip(words, meant, strict=True))
+        if least < ANOTHER_WORD:
             return 0.0
     likeness = OSA.normalized_similarity(query, name)
     return max(BY_EDITS.get(OSA.distance(query, name), 0.0), likeness if likeness >= ALIKE else 0.0)

@@ -33,7 +33,7 @@ from app.text import fold
 CHUNK = 8  # queries between two turns of the event loop, 3–6 ms
 PAGE = 512  # items a scroll
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
-NEAREST = qdrant.SearchParams(hnsw_ef=256, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
+NEAREST = qdrant.SearchParams(hnsw_ef=768, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
 
 
 class EdgeIndex:

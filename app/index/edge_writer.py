@@ -41,7 +41,7 @@ class EdgeLayout:
     """
 
     quantisation: Literal["none", "int8"] = "none"
-    hnsw_m: int = 32
+    hnsw_m: int = 64
     hnsw_ef_construct: int = 200
 
     def config(self, dimensions: int) -> qdrant.EdgeConfig:

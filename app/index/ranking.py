@@ -74,7 +74,10 @@ class Sides:
 
 
 def naming(sides: Sides, names: Names) -> float:
-    """How surely a query is a name of the catalogue, 0–1, rather than a description: one where nobody looked or nothing else is."""
+    """How surely a query is a name of the catalogue, 0–1, rather than a description.
+
+    It is taken for a name where names were not looked for, and where there is no embedding to follow instead.
+    """
     if names is None or sides.same_name or not sides.meaning:
         return 1.0
     likeliest = max((likelihood for _, likelihood in names), default=0.0)
