@@ -22,6 +22,7 @@ from app.domain import Filters, Hit, IndexQuery, Item, Vector
 from app.errors import IndexUnavailable
 from app.index.edge_engine import border, sparse_vector
 from app.index.edge_recovery import items_in, open_shard
+from app.index.frequent import Frequent
 from app.index.fusion import Ranked
 from app.index.manifest import Manifest
 from app.index.ngrams import encode_name, encode_tags
@@ -33,16 +34,21 @@ from app.text import fold
 CHUNK = 8  # queries between two turns of the event loop, 3–6 ms
 PAGE = 512  # items a scroll
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
-NEAREST = qdrant.SearchParams(hnsw_ef=768, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
+TWICE = qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0)
+WHOLE = 256  # dimensions; shortened embeddings lie closer together, and a graph of them has to be searched further
+EF_WHOLE, EF_SHORT = 384, 1536  # neighbours considered (docs/scale.md: recall)
 
 
 class EdgeIndex:
     """`VectorIndex` over a directory that `build_index` wrote. Any number may be open on one directory."""
 
-    def __init__(self, shard: qdrant.EdgeShard, manifest: Manifest, lock: TextIO) -> None:
+    def __init__(self, shard: qdrant.EdgeShard, manifest: Manifest, lock: TextIO, frequent: Frequent) -> None:
         self.manifest = manifest
         self._shard: qdrant.EdgeShard | None = shard
         self._lock = lock
+        self._frequent = frequent
+        ef = EF_WHOLE if manifest.dimensions >= WHOLE else EF_SHORT
+        self._params = qdrant.SearchParams(hnsw_ef=ef, quantization=TWICE)
 
     @classmethod
     def open(cls, path: Path) -> EdgeIndex:
@@ -55,7 +61,7 @@ class EdgeIndex:
             SetupError: another process changes it in place.
         """
         opened = open_shard(path, alone=False)
-        return cls(opened.shard, opened.manifest, opened.lock)
+        return cls(opened.shard, opened.manifest, opened.lock, Frequent.read(opened.directory, opened.manifest.items))
 
     @property
     def dimensions(self) -> int:
@@ -75,7 +81,7 @@ class EdgeIndex:
         shard = self._open_shard()
         sizes = [max(MIN_CANDIDATES, OVER_FETCH * query.limit) for query in queries]
         with border("the index cannot be queried"):
-            asked = [_requests(query, size, self.dimensions) for query, size in zip(queries, sizes, strict=True)]
+            asked = [self._requests(query, size) for query, size in zip(queries, sizes, strict=True)]
             found = iter(shard.query_batch(qdrant.QueryBatchRequest([r for requests in asked for r in requests.values()])))
             sides = [Sides(**{side: _ranked(next(found)) for side in requests}) for requests in asked]
             fused = [shortlist(side, size, q.names) for side, size, q in zip(sides, sizes, queries, strict=True)]
@@ -88,7 +94,7 @@ class EdgeIndex:
 
     def nearest(self, vector: Vector, size: int) -> Ranked:
         """The dense side alone, as `query` asks it: the `size` nearest points, best first."""
-        request = _requests(IndexQuery("", vector, size), size, self.dimensions)["meaning"]
+        request = self._requests(IndexQuery("", vector, size), size)["meaning"]
         with border("the index cannot be queried"):
             return _ranked(self._open_shard().query(request))
 
@@ -114,36 +120,35 @@ class EdgeIndex:
             with self._lock, border("the index cannot be closed"):
                 shard.close()
 
+    def _requests(self, query: IndexQuery, size: int) -> dict[str, qdrant.QueryRequest]:
+        """One request for each side of `Sides` that the query can ask, `size` candidates each."""
+        conditions = _conditions(query.filters)
+        condition = qdrant.Filter(must=conditions) if conditions else None
+        requests: dict[str, qdrant.QueryRequest] = {}
+        if query.vector is not None:
+            nearest = qdrant.Query.Nearest(shorten(query.vector, self.dimensions).tolist(), using=DENSE)
+            requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=self._params)
+        if query.text:
+            text = fold(query.text)
+            for side, using, encoded in (("name", NAME, encode_name(text)), ("tags", TAGS, encode_tags(text))):
+                nearest = qdrant.Query.Nearest(sparse_vector(self._frequent.without(using, encoded)), using=using)
+                requests[side] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition)
+            key = qdrant.MatchValue(name_key(text))
+            bears = [qdrant.FieldCondition(field, match=key) for field in ("title_names", "artist_names")]
+            same = qdrant.Filter(must=conditions, should=list(bears))
+            by_fame = qdrant.OrderBy("popularity", qdrant.Direction.Desc)
+            requests["same_name"] = qdrant.QueryRequest(limit=size, query=by_fame, filter=same)
+            if query.names:
+                likely = qdrant.MatchAny([name_key(name) for name, _ in query.names])
+                for side, field in (("titled", "title_names"), ("played_by", "artist_names")):
+                    named = qdrant.Filter(must=[*conditions, qdrant.FieldCondition(field, match=likely)])
+                    requests[side] = qdrant.QueryRequest(limit=size, query=by_fame, filter=named)
+        return requests
+
     def _open_shard(self) -> qdrant.EdgeShard:
         if self._shard is None:
             raise IndexUnavailable("the index is closed")
         return self._shard
-
-
-def _requests(query: IndexQuery, size: int, dimensions: int) -> dict[str, qdrant.QueryRequest]:
-    """One request for each side of `Sides` that the query can ask, `size` candidates each."""
-    conditions = _conditions(query.filters)
-    condition = qdrant.Filter(must=conditions) if conditions else None
-    requests: dict[str, qdrant.QueryRequest] = {}
-    if query.vector is not None:
-        nearest = qdrant.Query.Nearest(shorten(query.vector, dimensions).tolist(), using=DENSE)
-        requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=NEAREST)
-    if query.text:
-        text = fold(query.text)
-        for side, using, encoded in (("name", NAME, encode_name(text)), ("tags", TAGS, encode_tags(text))):
-            nearest = qdrant.Query.Nearest(sparse_vector(encoded), using=using)
-            requests[side] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition)
-        key = qdrant.MatchValue(name_key(text))
-        bears = [qdrant.FieldCondition(field, match=key) for field in ("title_names", "artist_names")]
-        same = qdrant.Filter(must=conditions, should=list(bears))
-        by_fame = qdrant.OrderBy("popularity", qdrant.Direction.Desc)
-        requests["same_name"] = qdrant.QueryRequest(limit=size, query=by_fame, filter=same)
-        if query.names:
-            likely = qdrant.MatchAny([name_key(name) for name, _ in query.names])
-            for side, field in (("titled", "title_names"), ("played_by", "artist_names")):
-                named = qdrant.Filter(must=[*conditions, qdrant.FieldCondition(field, match=likely)])
-                requests[side] = qdrant.QueryRequest(limit=size, query=by_fame, filter=named)
-    return requests
 
 
 def _conditions(filters: Filters) -> list[Any]:

@@ -15,6 +15,7 @@ from app.errors import IndexUnavailable
 from app.index.edge import EdgeIndex
 from app.index.edge_engine import border
 from app.index.edge_recovery import CHUNK, Change, Opened, checkpoint, open_shard
+from app.index.frequent import Frequent
 from app.index.schema import point_id, to_item
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024  # of journal: about 10 000 items, applied again in some seconds at the next start
@@ -24,7 +25,8 @@ class LiveEdgeIndex(EdgeIndex):
     """`WritableIndex` over a directory that `build_index` wrote; nobody else may have it open meanwhile."""
 
     def __init__(self, opened: Opened) -> None:
-        super().__init__(opened.shard, opened.manifest, opened.lock)
+        frequent = Frequent.read(opened.directory, opened.manifest.items)
+        super().__init__(opened.shard, opened.manifest, opened.lock, frequent)
         assert opened.journal is not None
         self._journal = opened.journal
         self._directory = opened.directory

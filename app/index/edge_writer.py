@@ -16,6 +16,7 @@ from app.domain import Item
 from app.index.edge_earlier import Held, held
 from app.index.edge_engine import border, points
 from app.index.edge_recovery import open_shard
+from app.index.frequent import FeatureCounts
 from app.index.manifest import Manifest
 from app.index.schema import DENSE, NAME, TAGS
 
@@ -27,7 +28,7 @@ Indices = dict[str, qdrant.KeywordIndexParams | qdrant.IntegerIndexParams | qdra
 PAYLOAD_INDICES: Indices = {"kind": _KEYWORD, "genre_keys": _KEYWORD, "title_names": _KEYWORD, "artist_names": _KEYWORD,
                             "year": _INTEGER, "popularity": _FLOAT}  # fmt: skip
 
-PIECE = 125_000  # items that get a graph together: building it takes some 10 KB of memory an item
+PIECE = 200_000  # items that get a graph together: building it takes some 10 KB of memory an item
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class EdgeWriter:
     ) -> None:
         self._directory = directory
         self._added = 0  # since the last piece was sealed
+        self._features = FeatureCounts()
         self._opened = open_shard(directory, alone=True) if existing else None
         if self._opened is not None:
             self._shard = self._opened.shard
@@ -117,6 +119,7 @@ class EdgeWriter:
                 self._seal()
             self._shard.update(qdrant.UpdateOperation.upsert_points(added))
         self._added += len(added)
+        self._features.add(items)
 
     def held(self, numbers: Sequence[int]) -> dict[int, Held]:
         """What it holds of these points, by `point_id`; unknown ones are left out."""
@@ -132,6 +135,8 @@ class EdgeWriter:
         with border("the index cannot be finished"):
             self._shard.optimize()
             self._shard.flush()
+        if self._opened is None:  # a changed copy keeps the shares of the version it began as
+            self._features.write(self._directory)
         manifest.write(self._directory)
 
     def _seal(self) -> None:

@@ -55,6 +55,6 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert "<html" in (out / "embedder_encoder.html").read_text(encoding="utf-8").lower()
     assert (out / "throughput.png").stat().st_size > 1000
     assert {"embedder_tokenize", "embedder_encoder", "speller_generate"} <= set(read_chosen(out)[1])
-    assert "+# Tuned: triton/analyzer/results/sweep.csv" in done.stdout
+    assert "# Tuned: triton/analyzer/results/sweep.csv" in done.stdout
     assert "| embedder |" in done.stdout
     assert configurations() == before

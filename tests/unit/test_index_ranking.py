@@ -33,21 +33,20 @@ def test_a_name_half_typed_comes_before_what_is_merely_near() -> None:
     """Items of names that the query may stand for come first, by likelihood, whatever the other sides say."""
     items = [Item("far", "Living Doll"), Item("likely", "Living It Down"), Item("less", "Living in the Plastic Age")]
     sides = Sides(meaning=[(0, 0.9)], name=[(0, 9.0), (2, 8.0)], titled=[(2, 1.0), (1, 1.0)])
-    names = (("living it down", 0.6), ("living in the plastic age", 0.3))
+    names = (("living it down", 0.95), ("living in the plastic age", 0.76))
     assert [hit.item.id for hit in hits("living i", items, sides, names)] == ["likely", "less", "far"]
 
 
 def test_a_page_holds_few_items_of_one_name() -> None:
-    """Of twelve songs called as typed four come first, then other names; the rest follow on the next page, none is lost."""
+    """Of twelve songs called as typed three come first, then other names; the rest follow on the next page, none is lost."""
     items = [Item(f"same-{i}", "Happy", popularity=90.0 - i) for i in range(12)]
-    items += [
-        Item(f"other-{i}", f"Happy {word}") for i, word in enumerate(("Together", "Xmas", "Days", "Ending", "Man", "Hour"))
-    ]
+    others = [f"Happy {word}" for word in ("Together", "Xmas", "Days", "Ending", "Man", "Hour")]
+    items += [Item(f"other-{i}", title) for i, title in enumerate(others)]
     sides = Sides(name=[(i, 9.0 - i / 10) for i in range(18)], same_name=[(i, 1.0) for i in range(12)])
     payloads = {point: to_payload(item) for point, item in enumerate(items)}
     found = rank(IndexQuery("happy", None, 18), sides, shortlist(sides, 50), payloads)
     titles = [hit.item.title for hit in found]
-    assert titles[:4] == ["Happy"] * 4 and "Happy" not in titles[4:10]
+    assert titles[:3] == ["Happy"] * 3 and sorted(titles[3:9]) == sorted(others) and titles[9] == "Happy"
     assert sorted(hit.item.id for hit in found) == sorted(item.id for item in items)
 
 

@@ -110,7 +110,9 @@ def _last_lines(log: Path) -> str:
 def _result(config: Path, out: Path, status: int) -> list[Row]:
     table = next(out.rglob(MEASURED), None)
     if status or table is None:
-        raise SetupError(f"Model Analyzer failed on {config.name} (exit status {status}):\n{_last_lines(out / 'log.txt')}")
+        said = _last_lines(out / "log.txt")
+        last = said.rpartition("\n")[2]  # of a traceback: what went wrong
+        raise SetupError(f"Model Analyzer failed on {config.name} (exit status {status}): {last}\n{said}")
     rows = parse(table.read_text(encoding="utf-8"))
     return [replace(row, setting=row.setting + _batching(out / "models" / row.variant / "config.pbtxt")) for row in rows]
 
