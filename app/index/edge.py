@@ -36,7 +36,7 @@ PAGE = 512  # items a scroll
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
 TWICE = qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0)
 WHOLE = 256  # dimensions; shortened embeddings lie closer together, and a graph of them has to be searched further
-EF_WHOLE, EF_SHORT = 384, 1536  # neighbours considered (docs/scale.md: recall)
+EF_WHOLE, EF_SHORT = 384, 1152  # neighbours considered (docs/scale.md: recall)
 
 
 class EdgeIndex:

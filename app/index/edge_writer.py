@@ -28,7 +28,7 @@ Indices = dict[str, qdrant.KeywordIndexParams | qdrant.IntegerIndexParams | qdra
 PAYLOAD_INDICES: Indices = {"kind": _KEYWORD, "genre_keys": _KEYWORD, "title_names": _KEYWORD, "artist_names": _KEYWORD,
                             "year": _INTEGER, "popularity": _FLOAT}  # fmt: skip
 
-PIECE = 200_000  # items that get a graph together: building it takes some 10 KB of memory an item
+PIECE = 125_000  # items that get a graph together: building it takes some 10 KB of memory an item
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from training.evaluation.names import Names
 from training.evaluation.retrieval import names_of
 from training.evaluation.retrieval_baselines import BASELINES, NearestNames, Trigrams, Words
 from training.evaluation.retrieval_body import AHEAD, retrieval_section
+from training.evaluation.retrieval_completions import completion_latency, prefixes
 from training.evaluation.retrieval_measure import Answer, Compared, Way, latency, precision, recall, reciprocal_rank
 from training.evaluation.retrieval_memory import stored_items, write_items
 from training.evaluation.retrieval_ours import WHOLE
@@ -157,3 +158,15 @@ def test_a_stored_catalogue_is_read_back_as_it_was(items: list[Item], tmp_path: 
     read = list(stored_items(tmp_path / "c.jsonl"))
     assert [i for i in read if not i.extra] == read
     assert read[: len(SONGS)] == SONGS and [i.id for i in read[len(SONGS) :]] == [i.id for i in items[:50]]
+
+
+def test_completions_are_timed_over_beginnings_of_names() -> None:
+    """Beginnings have one to twelve characters, every third is mistyped and the others are as in the catalogue."""
+    items = [Item("1", "Bohemian Rhapsody", artist="Queen"), Item("2", "Thunderstruck", artist="AC/DC")]
+    typed = prefixes(items, 300)
+    names = [fold(name) for item in items for name in (item.title, item.artist)]
+    right = [any(name.startswith(prefix) for name in names) for prefix in typed]
+    assert all(right[1::3]) and all(right[2::3]) and sum(right[::3]) < 30
+    assert all(0 < len(prefix) <= 12 for prefix in typed)
+    p50, p90, p99 = completion_latency(items, 20)
+    assert 0 < p50 <= p90 <= p99

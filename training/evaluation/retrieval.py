@@ -15,6 +15,7 @@ from training.embedder.pairs import read_items
 from training.evaluation import cases
 from training.evaluation.names import Names, forms
 from training.evaluation.retrieval_baselines import BASELINES
+from training.evaluation.retrieval_completions import completion_latency
 from training.evaluation.retrieval_measure import Compared, Way, ask, disk_mib
 from training.evaluation.retrieval_memory import INDEX, LEXICON, grown_mib, write_items
 from training.evaluation.retrieval_ours import WHOLE, build, our_ways
@@ -75,6 +76,7 @@ async def compare(compared: Compared, backend: LocalBackend, settings: Settings,
             baseline = make(items, folder)
             await _fill(compared, Way(row, baseline, disk_mib(baseline.path) if baseline.path else 0.0, memory), progress)
             baseline.close()
+    compared.completions_ms = completion_latency(items)
     return compared
 
 
