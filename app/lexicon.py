@@ -12,6 +12,7 @@ import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, zip_longest
 
 from rapidfuzz.distance import OSA
@@ -32,6 +33,7 @@ BEAM = 6
 UNKNOWN_WORD = 30.0
 ERROR = 2.5
 RIVAL = 8.0  # nats by which a reading may be less likely than the name that was typed
+REMEMBERED = 1024  # queries whose readings are kept: the speller and the retrieval of one search both ask for them
 FAMOUS = 3.0  # a name of this fame (two rows, or one of popularity 20) is taken at its word
 
 
@@ -57,6 +59,7 @@ class Lexicon:
         self._channel = channel or Channel.load()
         self._near_words = SymmetricDeletes(self.words)
         self._near_names = NgramLookup(self.names.proposed())
+        self._readings = lru_cache(REMEMBERED)(self._find_readings)
         self._weigh()
 
     def update(self, added: Sequence[Item], removed: Sequence[Item]) -> None:
@@ -69,6 +72,7 @@ class Lexicon:
         changes = self.names.update(added, removed)
         self._near_words.update(changes.words, changes.lost_words)
         self._near_names.update(changes.names, changes.lost_names)
+        self._readings.cache_clear()
         self._weigh()
 
     def _weigh(self) -> None:
@@ -98,11 +102,14 @@ class Lexicon:
 
     def candidates(self, query: str, limit: int) -> list[Candidate]:
         """At most `limit` readings of folded `query` other than itself, likeliest first, names and words in turn."""
+        return list(self._readings(query)[:limit])
+
+    def _find_readings(self, query: str) -> tuple[Candidate, ...]:
         found: dict[str, Candidate] = {}
         for candidate in chain.from_iterable(zip_longest(self.likely_names(query), self.likely_words(query))):
             if candidate:
                 found.setdefault(candidate.text, candidate)
-        return list(found.values())[:limit]
+        return tuple(found.values())
 
     def rivals(self, name: str, limit: int) -> list[Candidate]:
         """Readings of an obscure `name` of the catalogue that the channel finds about as likely as the name itself.

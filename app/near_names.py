@@ -35,7 +35,7 @@ def likelihood(query: str, name: str) -> float:
 
 
 class NearNames:
-    """Names near a query, each with the share of its letters that were typed right."""
+    """Names near a query, each with how likely it is the one meant."""
 
     def __init__(self, lexicon: Lexicon, completions: Completions) -> None:
         self._lexicon = lexicon

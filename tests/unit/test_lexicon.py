@@ -135,3 +135,13 @@ def test_a_name_stays_while_a_row_bears_it() -> None:
     assert lexicon.is_name("michael jackson") and lexicon.is_name("beat it michael jackson")
     lexicon.update([], [CATALOGUE[1]])
     assert not lexicon.is_name("michael jackson")
+
+
+def test_readings_that_were_asked_for_once_follow_a_changed_catalogue() -> None:
+    """What is remembered of a query must be forgotten when names come and go."""
+    old, new = Item("1", "Thunderstruck"), Item("2", "Quintessence")
+    lexicon = Lexicon([old])
+    assert not lexicon.candidates("quintesence", 3)
+    lexicon.update([new], [old])
+    assert [c.text for c in lexicon.candidates("quintesence", 3)] == ["quintessence"]
+    assert not lexicon.candidates("thunderstuck", 3)
