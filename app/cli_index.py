@@ -81,7 +81,7 @@ def index(
     hnsw_m: Annotated[int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph.")] = 64,
     hnsw_ef_construct: Annotated[
         int, typer.Option("--hnsw-ef-construct", min=8, max=2000, help="Neighbours considered for them.")
-    ] = 200,
+    ] = 128,
     triton: Annotated[
         str | None,
         typer.Option(help="Embed on this Triton (host:port of its gRPC); unset embeds in this process, on all cores."),

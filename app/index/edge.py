@@ -35,8 +35,9 @@ CHUNK = 8  # queries between two turns of the event loop, 3–6 ms
 PAGE = 512  # items a scroll
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
 TWICE = qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0)
-WHOLE = 256  # dimensions; shortened embeddings lie closer together, and a graph of them has to be searched further
-EF_WHOLE, EF_SHORT = 384, 1152  # neighbours considered (docs/scale.md: recall)
+# Neighbours considered, from so many dimensions on: shortened embeddings lie closer together, and a graph of them has to be
+# searched further (docs/scale.md: recall).
+CONSIDERED = ((256, 384), (192, 512), (0, 1152))
 
 
 class EdgeIndex:
@@ -47,7 +48,7 @@ class EdgeIndex:
         self._shard: qdrant.EdgeShard | None = shard
         self._lock = lock
         self._frequent = frequent
-        ef = EF_WHOLE if manifest.dimensions >= WHOLE else EF_SHORT
+        ef = next(considered for dimensions, considered in CONSIDERED if manifest.dimensions >= dimensions)
         self._params = qdrant.SearchParams(hnsw_ef=ef, quantization=TWICE)
 
     @classmethod
