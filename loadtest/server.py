@@ -1,0 +1,134 @@
+"""A `searchbar serve` to drive: started, asked how busy it was, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.errors import SetupError
+
+TICK = os.sysconf("SC_CLK_TCK")
+START_S = 120.0
+SEARCHBAR = Path(sys.executable).parent / "searchbar"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server at `url`; `pid` is the root of its processes where it runs on this machine and we started it."""
+
+    url: str
+    pid: int | None = None
+
+    def cpu_s(self) -> dict[str, float]:
+        """Processor seconds so far by process name, summed over the process tree; empty when it is not ours."""
+        found: dict[str, float] = {}
+        for pid in tree(self.pid) if self.pid else ():
+            if (used := process_cpu(pid)) is not None:
+                name, seconds = used
+                found[name] = found.get(name, 0.0) + seconds
+        return found
+
+    def memory(self) -> int:
+        """Proportional set size of the process tree in bytes: pages shared between its processes count once."""
+        total = 0
+        for pid in tree(self.pid) if self.pid else ():
+            try:
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            except OSError:
+                continue
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+        return total
+
+    def lookups(self) -> dict[str, float]:
+        """Cache lookups so far by outcome: hit, miss, shared."""
+        found: dict[str, float] = {}
+        for line in httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines():
+            if line.startswith("searchbar_cache_total{"):
+                labels, value = line.rsplit(" ", 1)
+                outcome = labels.split('outcome="')[1].split('"')[0]
+                found[outcome] = found.get(outcome, 0.0) + float(value)
+        return found
+
+
+@contextmanager
+def started(environment: Mapping[str, str], log: Path, command: tuple[str, ...] = ()) -> Iterator[Target]:
+    """A server of our own on a free port of this machine, with these settings; gone at the end.
+
+    Args:
+        command: instead of `searchbar serve`; ``{port}`` in it is replaced.
+
+    Raises:
+        SetupError: it did not turn ready.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    arguments = [part.format(port=port) for part in command] or [str(SEARCHBAR), "serve", "--port", str(port)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as sink:
+        process = subprocess.Popen(arguments, stdout=sink, stderr=sink, env={**os.environ, **environment})
+    target = Target(f"http://127.0.0.1:{port}", process.pid)
+    try:
+        wait_until_ready(target.url, process, log)
+        yield target
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Raises SetupError when /readyz does not answer 200 in time."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=3).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise SetupError(f"the server did not turn ready: see {log}")
+
+
+def tree(root: int) -> list[int]:
+    """`root` and the processes below it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def process_cpu(pid: int) -> tuple[str, float] | None:
+    """Name and processor seconds of a process; a Triton stub is named after its model."""
+    try:
+        name, fields = Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        line = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return None
+    if "python_backend_stub" in line[0]:
+        model = next((part for part in "/".join(line).split("/") if part.startswith(("speller_", "embedder_"))), "")
+        name = model or name
+    used = fields.split()
+    return name, (int(used[11]) + int(used[12])) / TICK
