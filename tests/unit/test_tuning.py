@@ -29,7 +29,7 @@ def served(name: str) -> str:
     return config_file(MODELS, name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("model", [*plan.EMBEDDER, "speller_encoder", "speller_generate"])
+@pytest.mark.parametrize("model", ["embedder_encoder", "speller_encoder", "speller_generate"])
 @pytest.mark.parametrize("setting", [pytest.param(NAIVE, id="naive"), pytest.param(BATCHED, id="batched")])
 def test_a_setting_becomes_configuration(model: str, setting: Setting) -> None:
     """Triton's own schema reads from the edited text what was set, and the rest as it was."""
@@ -47,9 +47,10 @@ def test_a_setting_becomes_configuration(model: str, setting: Setting) -> None:
     assert after == before
 
 
-def test_a_model_batched_by_its_caller_gets_instances_alone() -> None:
-    """The decoder has no batch axis of Triton's: a dynamic batcher would be refused."""
-    config = text_format.Parse(Setting(2).apply(served("speller_decoder")), ModelConfig())
+@pytest.mark.parametrize("model", ["speller_decoder", "embedder_tokenize"])
+def test_a_model_without_a_batcher_gets_instances_alone(model: str) -> None:
+    """The decoder has no batch axis of Triton's; the tokenizer is alone, where a batcher would sleep."""
+    config = text_format.Parse(Setting(2).apply(served(model)), ModelConfig())
     assert config.instance_group[0].count == 2 and not config.HasField("dynamic_batching")
 
 

@@ -61,11 +61,14 @@ class Plan:
 
 
 def embedder_candidates() -> tuple[Candidate, ...]:
-    """Encoder instances × delay and preferred batch; the tokenizer, ten times as fast, gets a second instance once."""
+    """Encoder instances × delay and preferred batch; the tokenizer, ten times as fast, gets a second instance once.
+
+    It has no batcher (docs/adr/0018-no-batcher.md).
+    """
     naive = Candidate(NAIVE_NAME, dict.fromkeys(EMBEDDER, NAIVE))
     plain = [Setting(count, True, sizes, delay) for count in (1, 2) for sizes, delay in (((), 0), ((), 500), ((16,), 1000))]
-    one = [Candidate(f"encoder: {s}", {"embedder_tokenize": Setting(), "embedder_encoder": s}) for s in plain]
-    two = Candidate("two of each", {"embedder_tokenize": Setting(2), "embedder_encoder": Setting(2)})
+    one = [Candidate(f"encoder: {s}", {"embedder_tokenize": NAIVE, "embedder_encoder": s}) for s in plain]
+    two = Candidate("two of each", {"embedder_tokenize": Setting(2, batching=False), "embedder_encoder": Setting(2)})
     return (naive, *one, two)
 
 
