@@ -29,6 +29,10 @@ TRITON = """
   Its Triton, for this machine alone: gRPC {grpc}, HTTP {http}, metrics {metrics}
 """
 
+# An idle connection lives longer here than in the pools of clients and load balancers (60 s is common): who closes first must not
+# be the server, or a request crosses the closing on the wire and is lost.
+KEEP_ALIVE_S = 75
+
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, taken before anything slow starts.
@@ -69,7 +73,10 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         limits = {"max_body_bytes": settings.max_body_bytes, "max_bulk_bytes": settings.max_bulk_bytes}
         tracer = await cleanup.enter_async_context(tracing(settings))
         app = create_app(stack.gateway, **limits, admin_key=key, tracer=tracer)
-        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False,
+            timeout_graceful_shutdown=10, timeout_keep_alive=KEEP_ALIVE_S,
+        )  # fmt: skip
         host, port = sock.getsockname()[:2]
         console.print(EXAMPLES.format(url=f"http://{host}:{port}"), highlight=False, soft_wrap=True)
         if stack.triton is not None:

@@ -1,8 +1,8 @@
 """Checkpoints → the fp32 ONNX graphs that TensorRT plans are built from, and int8 copies with the scales in them.
 
 The graphs in the model repository are for CPUs: int8 by operators of ONNX Runtime's own, which TensorRT cannot read. These
-hold standard operators alone (`training/engine_check.py`), and the speller's compute every token instead of the live ones, so
-that no shape depends on the data (`training/speller/graph.py`).
+hold standard operators alone (`training/engine_check.py`), and compute every token instead of the live ones, so that no shape
+depends on the data (`training/packed.py`).
 
 int8 is explicit: QuantizeLinear and DequantizeLinear around every product with a weight, one scale a tensor for activations,
 one an output channel for weights, both symmetric: TensorRT takes them as they are.
@@ -41,7 +41,7 @@ def export(speller: Path, embedder: Path, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         encoder, decoder = export_speller(speller, Path(folder), packed=False)
-        embedding, _ = export_embedder(embedder, Path(folder))
+        embedding, _ = export_embedder(embedder, Path(folder), packed=False)
         targets = [out / f"{engine}.onnx" for engine in ENGINES]
         for source, target in zip((encoder, decoder, embedding), targets, strict=True):
             os.replace(source, target)

@@ -8,6 +8,7 @@ token states or the state of its first token.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +17,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from app.errors import SetupError
+from training.embedder.graph import PackedBert, is_alike
 from training.quantise import quantise
+
+log = logging.getLogger("searchbar.export")
 
 OPSET = 18
 POOLINGS = ("mean", "cls")
@@ -69,8 +73,11 @@ def load(checkpoint: Path | str) -> SentenceTransformer:
     return model
 
 
-def export_fp32(checkpoint: Path, out: Path) -> tuple[Path, int]:
+def export_fp32(checkpoint: Path, out: Path, packed: bool = True) -> tuple[Path, int]:
     """Write `embedder.onnx` to `out`; batch and tokens are dynamic. Returns it and the number of dimensions.
+
+    Args:
+        packed: leave padding out of the layers, where the model is BERT or named as BERT is; for TensorRT: not.
 
     Raises:
         SetupError: see `load`.
@@ -78,6 +85,11 @@ def export_fp32(checkpoint: Path, out: Path) -> tuple[Path, int]:
     model = load(checkpoint)
     encoder = model[0].auto_model.float().eval()
     encoder.set_attn_implementation("eager")
+    pooling = model[1].pooling_mode
+    if packed and not is_alike(encoder):
+        log.warning("%s: padding stays in the layers of a %s: slower, the same answers", checkpoint, encoder.config.model_type)
+        packed = False
+    graph = PackedBert(encoder, pooling) if packed else Pooled(encoder, pooling)
     out.mkdir(parents=True, exist_ok=True)
     ids = torch.randint(5, 100, (3, 7))
     mask = torch.ones_like(ids)
@@ -86,7 +98,7 @@ def export_fp32(checkpoint: Path, out: Path) -> tuple[Path, int]:
     axes = {0: "batch", 1: "tokens"}
     with torch.no_grad():
         torch.onnx.export(
-            Pooled(encoder, model[1].pooling_mode).eval(), (ids, mask), target, opset_version=OPSET, dynamo=False,
+            graph.eval(), (ids, mask), target, opset_version=OPSET, dynamo=False,
             input_names=["input_ids", "attention_mask"], output_names=["embedding"],
             dynamic_axes={"input_ids": axes, "attention_mask": axes, "embedding": {0: "batch"}},
         )  # fmt: skip

@@ -1,16 +1,13 @@
 """BART-family encoder and decoder as ONNX graphs compute them: no padding in the layers, drafts as trees.
 
 The modules hold the weights of a `BartForConditionalGeneration` (post-norm) or `MBartForConditionalGeneration` (pre-norm) and
-give the same numbers as its own forward, with three differences in what is computed:
+give the same numbers as its own forward, with two differences in what is computed:
 
-- Everything but attention runs on live tokens only, [n, d_model]; attention alone sees padded rows. In a mixed batch half of
-  the padded tokens are padding (effective transformer, ByteTransformer: arXiv 2210.03052).
+- Everything but attention runs on live tokens only, and q, k and v are one product (`training/packed.py`).
 - A row of the decoder is a tree of drafts that share their beginnings, each node attending to its ancestors (SpecInfer,
   arXiv 2305.09781 §4): a prefix is computed once, and so are the cross-attention keys and values of its query.
-- Query, key and value projections are one product, the scaling folded into it.
 
-`packed=False` leaves the first of these out, for TensorRT: how many tokens are live is known only from the data, and an engine
-with such a shape cannot become a CUDA graph; and what bars attention then fits fp16. The answers are the same (tests/training).
+`packed=False` computes padding too, for TensorRT.
 """
 
 from __future__ import annotations
@@ -18,58 +15,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from training.packed import Layer, attend, barred, packing, stacked
+
 OFFSET = 2  # of BART's position table
-LEAST = torch.finfo(torch.float32).min
-LEAST_FP16 = -1e4  # fp16 ends at -65504, and 0 × -inf is no number; e to the -1e4 is 0 in either precision
 
 
-def stacked(*projections: nn.Linear, scale: float = 1.0) -> nn.Linear:
-    """One projection for several over the same input; the first one's output times `scale`."""
-    first, *others = projections
-    out = nn.Linear(first.in_features, sum(p.out_features for p in projections))
-    out.weight.data = torch.cat([first.weight.data * scale, *(p.weight.data for p in others)])
-    out.bias.data = torch.cat([first.bias.data * scale, *(p.bias.data for p in others)])
-    return out
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) -> Tensor:
-    """Scaled queries [r, m, d] over keys and values [r, s, d], `bias` [r, 1, m or 1, s] added to the scores → [r, m, d]."""
-    rows, _, width = query.shape
-    q, k, v = (x.reshape(rows, -1, heads, width // heads).transpose(1, 2) for x in (query, key, value))
-    weights = torch.softmax(q @ k.transpose(2, 3) + bias, dim=-1)
-    return (weights @ v).transpose(1, 2).reshape(rows, -1, width)
-
-
-def barred(allowed: Tensor, packed: bool) -> Tensor:
-    """The bias that keeps attention from what is not `allowed`; finite, so that a row with nothing allowed is no NaN."""
-    return (1.0 - allowed.to(torch.float32)) * (LEAST if packed else LEAST_FP16)
-
-
-class Layer(nn.Module):
-    """What encoder and decoder layers share: residuals, the norm before or after, and the feed-forward block."""
+class BartLayer(Layer):
+    """What encoder and decoder layers share."""
 
     def __init__(self, layer: nn.Module, heads: int, pre_norm: bool) -> None:
-        super().__init__()
         attention = layer.self_attn
-        self.heads, self.pre_norm = heads, pre_norm
-        self.qkv = stacked(attention.q_proj, attention.k_proj, attention.v_proj, scale=attention.scaling)
-        self.out, self.norm = attention.out_proj, layer.self_attn_layer_norm
-        self.fc1, self.fc2, self.activation, self.last_norm = layer.fc1, layer.fc2, layer.activation_fn, layer.final_layer_norm
-
-    def attention(self, x: Tensor, shape: tuple[Tensor | int, ...], at: Tensor, slots: Tensor, bias: Tensor) -> Tensor:
-        """Self-attention of live tokens `x` [n, d]: `at` [r·m] takes them to their places, `slots` [n] back."""
-        q, k, v = self.qkv(x).index_select(0, at).reshape(*shape, -1).split(x.shape[-1], dim=-1)
-        return self.out(attend(q, k, v, bias, self.heads).flatten(0, 1).index_select(0, slots))
-
-    def residual(self, x: Tensor, norm: nn.Module, branch: object) -> Tensor:
-        out: Tensor = x + branch(norm(x)) if self.pre_norm else norm(x + branch(x))  # type: ignore[operator]
-        return out
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        return self.residual(x, self.last_norm, lambda h: self.fc2(self.activation(self.fc1(h))))
+        super().__init__(
+            heads=heads,
+            pre_norm=pre_norm,
+            qkv=stacked(attention.q_proj, attention.k_proj, attention.v_proj, scale=attention.scaling),
+            out=attention.out_proj,
+            norm=layer.self_attn_layer_norm,
+            fc1=layer.fc1,
+            activation=layer.activation_fn,
+            fc2=layer.fc2,
+            last_norm=layer.final_layer_norm,
+        )
 
 
-class DecoderLayer(Layer):
+class DecoderLayer(BartLayer):
     def __init__(self, layer: nn.Module, heads: int, pre_norm: bool) -> None:
         super().__init__(layer, heads, pre_norm)
         cross = layer.encoder_attn
@@ -98,17 +67,6 @@ class Stem(nn.Module):
         return out
 
 
-def packing(live: Tensor, packed: bool) -> tuple[Tensor, Tensor]:
-    """For `live` [r·m] bool, its first true: the places of the live tokens [n], and for each place its token [r·m].
-
-    All count as live when not `packed`.
-    """
-    if not packed:
-        every = torch.arange(live.shape[0])
-        return every, every
-    return live.nonzero().squeeze(1), live.to(torch.int64).cumsum(0) - 1
-
-
 class Encoder(nn.Module):
     """input_ids, attention_mask [b, s] int64 → hidden [b, s, d_model]; what stands at padding is of no use to anybody."""
 
@@ -118,7 +76,7 @@ class Encoder(nn.Module):
         half = model.get_encoder()
         self.stem = Stem(half)
         heads = model.config.encoder_attention_heads
-        self.layers = nn.ModuleList(Layer(layer, heads, self.stem.pre_norm) for layer in half.layers)
+        self.layers = nn.ModuleList(BartLayer(layer, heads, self.stem.pre_norm) for layer in half.layers)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         shape = input_ids.shape
