@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
@@ -22,6 +23,7 @@ from app.domain import Correction, Hit
 from app.errors import InvalidInput, SearchbarError
 from app.gateway import Gateway
 from app.index.vectors import shorten
+from app.lean import Lean, lean_routes
 from app.middleware import BodyLimit, Measure, Traced
 from app.problems import on_defect, on_http_error, on_searchbar_error, on_validation_error, problem
 from app.spans import Tracer
@@ -31,6 +33,11 @@ PAGE = Path(__file__).parent / "page"
 CONTENT_SECURITY_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 MODEL_NAME = "searchbar-embedder"
 EMBEDDINGS = orjson.OPT_SERIALIZE_NUMPY
+BUSIEST: dict[str, type[BaseModel]] = {
+    "/v1/spellcheck": schemas.QueryBody,
+    "/v1/embed": schemas.QueryBody,
+    "/v1/search": schemas.SearchBody,
+}
 
 router = APIRouter()
 
@@ -234,6 +241,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_defect)
+    app.add_middleware(Lean, gateway=gateway, routes=lean_routes(router.routes, BUSIEST))
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes, of_path={api_catalogue.BULK: max_bulk_bytes})
     app.add_middleware(Measure, telemetry=gateway.telemetry)
     if tracer is not None:

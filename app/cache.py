@@ -24,9 +24,10 @@ OUTCOME = "searchbar.cache"  # attribute of the span that asks
 
 @dataclass(slots=True, eq=False)
 class Call(Generic[Value]):
-    """A question under way and how many callers wait for it."""
+    """A question under way, whether its answer is worth keeping, and how many callers wait for it."""
 
     task: asyncio.Task[Value]
+    keep: Callable[[Value], bool]
     waiting: int = 0
 
 
@@ -58,27 +59,39 @@ class AnswerCache(Generic[Key, Value]):
         """Answers held; those past their time count until they are asked for or make room."""
         return len(self._answers)
 
-    async def get(self, key: Key, make: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
-        """The answer for `key`, by `make` when there is none.
+    def held(self, key: Key) -> Value | None:
+        """The answer that is kept for `key`; None when there is none, or it is past its time."""
+        held = self._answers.get(key)
+        if held is None:
+            return None
+        if self._clock() >= held[0]:
+            del self._answers[key]
+            return None
+        self.hits += 1
+        note(OUTCOME, "hit")
+        self._answers.move_to_end(key)
+        return held[1]
+
+    async def get(
+        self,
+        key: Key,
+        make: Callable[[], Coroutine[Any, Any, Value]],
+        keep: Callable[[Value], bool] = lambda answer: True,
+    ) -> Value:
+        """The answer for `key`, by `make` when there is none; kept if `keep` says so.
 
         Callers that ask while `make` runs share its answer or its error; errors are not kept. A caller that is cancelled leaves
         the others waiting; the last one to go cancels the call.
         """
         if not self._most:
             return await make()
-        held = self._answers.get(key)
-        if held is not None:
-            if self._clock() < held[0]:
-                self.hits += 1
-                note(OUTCOME, "hit")
-                self._answers.move_to_end(key)
-                return held[1]
-            del self._answers[key]
+        if (held := self.held(key)) is not None:
+            return held
         call = self._calls.get(key)
         if call is None:
             self.misses += 1
             note(OUTCOME, "miss")
-            call = self._start(key, make)
+            call = self._start(key, make, keep)
         else:
             self.shared += 1
             note(OUTCOME, "shared")
@@ -89,8 +102,10 @@ class AnswerCache(Generic[Key, Value]):
         self._answers.clear()
         self._calls.clear()
 
-    def _start(self, key: Key, make: Callable[[], Coroutine[Any, Any, Value]]) -> Call[Value]:
-        call = self._calls[key] = Call(asyncio.create_task(make()))
+    def _start(
+        self, key: Key, make: Callable[[], Coroutine[Any, Any, Value]], keep: Callable[[Value], bool]
+    ) -> Call[Value]:
+        call = self._calls[key] = Call(asyncio.create_task(make()), keep)
         call.task.add_done_callback(lambda task: self._finished(key, call))
         return call
 
@@ -108,7 +123,7 @@ class AnswerCache(Generic[Key, Value]):
     def _finished(self, key: Key, call: Call[Value]) -> None:
         failed = call.task.cancelled() or call.task.exception() is not None
         current = self._drop(key, call)
-        if failed or not current:
+        if failed or not current or not call.keep(call.task.result()):
             return
         while len(self._answers) >= self._most:
             self._answers.popitem(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,11 +57,19 @@ class LiveCatalogue:
     What a call has returned is on the disk, and found, corrected to and completed from then on.
     """
 
-    def __init__(self, index: WritableIndex, embedder: Embedder, speller: Speller, completions: Updatable) -> None:
+    def __init__(
+        self,
+        index: WritableIndex,
+        embedder: Embedder,
+        speller: Speller,
+        completions: Updatable,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._index = index
         self._embedder = embedder
         self._speller = speller
         self._completions = completions
+        self._forget = forget
         self._writing = asyncio.Lock()
 
     async def get(self, item_id: str) -> Item:
@@ -154,3 +162,4 @@ class LiveCatalogue:
         lexicon.update(added, removed)
         self._completions.update(added, removed)
         self._speller.cache.clear()
+        self._forget()

@@ -12,16 +12,17 @@ from typing import TypeVar
 from app.cache import AnswerCache
 from app.catalogue import LiveCatalogue
 from app.completion import Completion, Completions
-from app.domain import Correction, Vector
+from app.domain import Correction, SearchAnswer, Vector
 from app.embedder import MODEL as EMBEDDER
 from app.embedder import Embedder
 from app.errors import DeadlineExceeded, SearchbarError
+from app.index.address import ClusterAddress
 from app.index.base import VectorIndex
 from app.inference import InferenceBackend
 from app.lexicon import Lexicon
 from app.near_names import NearNames
 from app.reranker import Reranker
-from app.search import SearchService
+from app.search import Asked, SearchService
 from app.settings import Settings
 from app.spans import span
 from app.speller import MODEL as SPELLER
@@ -64,10 +65,15 @@ class Gateway:
         timeout_s = settings.model_timeout_s
         speller = Speller(backend, lexicon, reranker, policy, timeout_s=timeout_s, cache=corrections, **limits)
         embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, **limits)
-        service = SearchService(speller, embedder, index, NearNames(lexicon, completions), deadline_s=settings.deadline_s)
+        # Other gateways may change an index on a server, and tell nobody.
+        kept = 0 if isinstance(settings.index, ClusterAddress) else min(settings.cache_entries, settings.search_cache_entries)
+        answers: AnswerCache[Asked, SearchAnswer] = AnswerCache(kept, settings.cache_ttl_s)
+        near = NearNames(lexicon, completions)
+        service = SearchService(speller, embedder, index, near, deadline_s=settings.deadline_s, cache=answers)
         gateway = cls(backend, speller, embedder, index, service, settings.deadline_s, completions)
         gateway.telemetry.watch(SPELLER, corrections)
         gateway.telemetry.watch(EMBEDDER, vectors)
+        gateway.telemetry.watch("search", answers)
         return gateway
 
     async def correct(self, queries: Sequence[str]) -> tuple[list[Correction], dict[str, float]]:
@@ -110,6 +116,7 @@ class Gateway:
         """Drop every cached answer: the models may be others now."""
         self.speller.cache.clear()
         self.embedder.cache.clear()
+        self.search.cache.clear()
 
     async def close(self) -> None:
         """Stop what it dispatches; the backend and the index belong to whoever opened them."""

@@ -34,6 +34,9 @@ UNKNOWN_WORD = 30.0
 ERROR = 2.5
 RIVAL = 8.0  # nats by which a reading may be less likely than the name that was typed
 REMEMBERED = 1024  # queries whose readings are kept: the speller and the retrieval of one search both ask for them
+# Words whose choices are kept, and prices: most words of queries come again, and readings are priced here and by the reranker.
+REMEMBERED_WORDS = 16_384
+REMEMBERED_PRICES = 8_192
 FAMOUS = 3.0  # a name of this fame (two rows, or one of popularity 20) is taken at its word
 
 
@@ -56,10 +59,12 @@ class Lexicon:
     def __init__(self, items: Iterable[Item], channel: Channel | None = None) -> None:
         self.names = Tally(items)
         self.words = self.names.words
-        self._channel = channel or Channel.load()
+        self.price = lru_cache(REMEMBERED_PRICES)((channel or Channel.load()).cost)
+        """(query, reading) → what the typing errors between them cost, in nats; 0 where they are equal."""
         self._near_words = SymmetricDeletes(self.words)
         self._near_names = NgramLookup(self.names.proposed())
         self._readings = lru_cache(REMEMBERED)(self._find_readings)
+        self._options = lru_cache(REMEMBERED_WORDS)(self._find_options)
         self._weigh()
 
     def update(self, added: Sequence[Item], removed: Sequence[Item]) -> None:
@@ -73,6 +78,7 @@ class Lexicon:
         self._near_words.update(changes.words, changes.lost_words)
         self._near_names.update(changes.names, changes.lost_names)
         self._readings.cache_clear()
+        self._options.cache_clear()
         self._weigh()
 
     def _weigh(self) -> None:
@@ -89,10 +95,6 @@ class Lexicon:
     def word_fame(self, word: str) -> float:
         """Fame-weighted frequency of a folded word on a log scale, 0 (unknown) to 1 (the catalogue's most frequent)."""
         return math.log(1 + self.words.get(word, 0)) / self._log_top
-
-    def price(self, query: str, reading: str) -> float:
-        """What the typing errors between a reading and the query cost, in nats; 0 where they are equal."""
-        return self._channel.cost(query, reading)
 
     def rarity(self, reading: str) -> float:
         """-log of a reading's share of the catalogue in nats: as a name where it is one, else word by word."""
@@ -151,7 +153,7 @@ class Lexicon:
         return [Candidate(text) for _, text in best if text != query]
 
     def _name_cost(self, query: str, name: str) -> float:
-        return self._channel.cost(query, name) + self.rarity(name)
+        return self.price(query, name) + self.rarity(name)
 
     def _word_cost(self, word: str) -> float:
         fame = self.words.get(word)
@@ -166,14 +168,14 @@ class Lexicon:
                 name, likeness = turned, score
         return name, likeness
 
-    def _options(self, token: str) -> list[tuple[float, str]]:
+    def _find_options(self, token: str) -> list[tuple[float, str]]:
         """(cost, text) choices for one token: itself, near words, itself split in two."""
         keep = (self._word_cost(token), token)
         if len(token) < 2 or keep[0] < self._beyond_doubt or any(c.isdigit() for c in token):
             return [keep]
         near = self._near_words.near(token, 1 if len(token) < 4 else 2)
         near.sort(key=lambda found: (found[1] * 4.0 + self._word_cost(found[0]), found[0]))
-        priced = [(ERROR + self._channel.cost(token, word) + self._word_cost(word), word) for word, _ in near[:PRICED]]
+        priced = [(ERROR + self.price(token, word) + self._word_cost(word), word) for word, _ in near[:PRICED]]
         return heapq.nsmallest(4, [keep, *priced, *self._split(token, keep[0])])
 
     def _split(self, token: str, least: float) -> list[tuple[float, str]]:
@@ -183,7 +185,7 @@ class Lexicon:
             left, right = token[:cut], token[cut:]
             if left in self.words and right in self.words:
                 text = f"{left} {right}"
-                cost = ERROR + self._channel.cost(token, text) + self._word_cost(left) + self._word_cost(right)
+                cost = ERROR + self.price(token, text) + self._word_cost(left) + self._word_cost(right)
                 if cost < least:
                     found.append((cost, text))
         return heapq.nsmallest(2, found)
@@ -193,4 +195,4 @@ class Lexicon:
         word = left + right
         if word not in self.words:
             return []
-        return [(ERROR + self._channel.cost(f"{left} {right}", word) + self._word_cost(word), word)]
+        return [(ERROR + self.price(f"{left} {right}", word) + self._word_cost(word), word)]

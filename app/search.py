@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
+from app.cache import AnswerCache
 from app.catalogue_correction import offer
 from app.domain import Correction, Filters, Hit, IndexQuery, SearchAnswer, Vector
 from app.errors import IndexUnavailable
@@ -34,12 +37,29 @@ class NamesPart(Protocol):
         """See `near_names.NearNames`."""
 
 
+Asked = tuple[str, int, Filters]
+"""A normalised query, how many hits, and what they must meet: all that an answer depends on."""
+
+
 class SearchService:
-    """Merges spelling, embedding and retrieval; whatever is late or down is left out and named."""
+    """Merges spelling, embedding and retrieval; whatever is late or down is left out and named.
+
+    Attributes:
+        cache: what was asked → the answer, if it left nothing out; off when not given. Whoever changes the index, the lexicon
+            or the models clears it.
+    """
 
     def __init__(
-        self, speller: SpellerPart, embedder: EmbedderPart, index: VectorIndex, names: NamesPart, *, deadline_s: float
+        self,
+        speller: SpellerPart,
+        embedder: EmbedderPart,
+        index: VectorIndex,
+        names: NamesPart,
+        *,
+        deadline_s: float,
+        cache: AnswerCache[Asked, SearchAnswer] | None = None,
     ) -> None:
+        self.cache: AnswerCache[Asked, SearchAnswer] = AnswerCache(0) if cache is None else cache
         self._speller = speller
         self._embedder = embedder
         self._index = index
@@ -52,9 +72,18 @@ class SearchService:
         Raises:
             IndexUnavailable, DeadlineExceeded: the index did not answer, so nothing is left to show.
         """
+        began = time.perf_counter()
         typed = normalise(query)
         if not typed:
             return SearchAnswer(query, Correction(typed, typed, False, 1.0, "none"), (), (), {})
+        asked = typed, limit, filters
+        if (known := self.cache.held(asked)) is not None:
+            took_ms = (time.perf_counter() - began) * 1000
+            return replace(known, query=query, timings_ms={"cache": took_ms, "total": took_ms})
+        found = await self.cache.get(asked, partial(self._search, *asked), keep=lambda answer: not answer.degraded)
+        return replace(found, query=query)
+
+    async def _search(self, typed: str, limit: int, filters: Filters) -> SearchAnswer:
         async with FanOut(self._deadline_s) as parts:
             as_typed, (correction, as_corrected) = await asyncio.gather(
                 self._retrieve(parts, typed, limit, filters, near=True), self._retrieve_corrected(parts, typed, limit, filters)
@@ -62,7 +91,7 @@ class SearchService:
         if as_typed is None and as_corrected is None:
             raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
         hits = merge(as_typed or [], as_corrected or [], correction)[:limit]
-        return SearchAnswer(query, offer(typed, correction, hits), hits, tuple(parts.degraded), parts.timings_ms)
+        return SearchAnswer(typed, offer(typed, correction, hits), hits, tuple(parts.degraded), parts.timings_ms)
 
     async def _retrieve_corrected(
         self, parts: FanOut, typed: str, limit: int, filters: Filters

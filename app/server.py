@@ -29,8 +29,8 @@ TRITON = """
   Its Triton, for this machine alone: gRPC {grpc}, HTTP {http}, metrics {metrics}
 """
 
-# An idle connection lives longer here than in the pools of clients and load balancers (60 s is common): who closes first must not
-# be the server, or a request crosses the closing on the wire and is lost.
+# An idle connection lives longer here than in the pools of clients and load balancers (60 s is common): who closes first must
+# not be the server, or a request crosses the closing on the wire and is lost.
 KEEP_ALIVE_S = 75
 
 

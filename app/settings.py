@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     cache_entries: int = Field(
         50_000, ge=0, description="answers kept for each model; 0 asks the model every time, for identical queries at once too"
     )
+    search_cache_entries: int = Field(
+        10_000, ge=0, description="whole search answers kept, where no other process can change the index"
+    )
     cache_ttl_s: float = Field(600.0, gt=0, description="how long an answer is kept")
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="largest request body accepted")
     admin_key: SecretStr | None = Field(

@@ -4,8 +4,9 @@ Everything but attention runs on live tokens only, [n, d_model]; attention alone
 padded tokens are padding (effective transformer, ByteTransformer: arXiv 2210.03052). Query, key and value projections are one
 product, the scaling folded into it.
 
-With `packed=False` every token counts as live, for TensorRT: how many tokens are live is known only from the data, and an engine
-with such a shape cannot become a CUDA graph; and what bars attention then fits fp16. The answers are the same (tests/training).
+With `packed=False` every token counts as live, for TensorRT: how many tokens are live is known only from the data, and an
+engine with such a shape cannot become a CUDA graph; and what bars attention then fits fp16. The answers are the same
+(tests/training).
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from qdrant_client import AsyncQdrantClient, models
 from app.domain import Filters, Hit, IndexQuery, Item
 from app.errors import IndexUnavailable
 from app.index.cluster_engine import Connection, border, points, read_manifest, sparse_vector
+from app.index.entry import Entry
 from app.index.fusion import Ranked
 from app.index.manifest import Manifest
 from app.index.ngrams import encode_name, encode_tags
@@ -84,7 +85,7 @@ class ClusterIndex:
         for at, (query, side, one) in enumerate(zip(queries, sides, fused, strict=True)):
             if at and at % CHUNK == 0:
                 await asyncio.sleep(0)
-            held = {point: payloads[point] for point in one if point in payloads}  # less what was deleted meanwhile
+            held = {point: Entry(payloads[point]) for point in one if point in payloads}  # less what was deleted meanwhile
             answers.append(rank(query, side, one, held))
         return answers
 

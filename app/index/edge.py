@@ -12,7 +12,7 @@ items, two sides: 0.21 ms for the batch and 0.09 ms for 50 payloads, against 0.4
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -22,6 +22,7 @@ from app.domain import Filters, Hit, IndexQuery, Item, Vector
 from app.errors import IndexUnavailable
 from app.index.edge_engine import border, sparse_vector
 from app.index.edge_recovery import items_in, open_shard
+from app.index.entry import Entry
 from app.index.frequent import Frequent
 from app.index.fusion import Ranked
 from app.index.manifest import Manifest
@@ -33,6 +34,7 @@ from app.text import fold
 
 CHUNK = 8  # queries between two turns of the event loop, 3–6 ms
 PAGE = 512  # items a scroll
+ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each: fetching 50 took longer than finding them
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
 TWICE = qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0)
 # Neighbours considered, from so many dimensions on: shortened embeddings lie closer together, and a graph of them has to be
@@ -48,6 +50,7 @@ class EdgeIndex:
         self._shard: qdrant.EdgeShard | None = shard
         self._lock = lock
         self._frequent = frequent
+        self._entries: dict[int, Entry] = {}
         ef = next(considered for dimensions, considered in CONSIDERED if manifest.dimensions >= dimensions)
         self._params = qdrant.SearchParams(hnsw_ef=ef, quantization=TWICE)
 
@@ -86,12 +89,24 @@ class EdgeIndex:
             found = iter(shard.query_batch(qdrant.QueryBatchRequest([r for requests in asked for r in requests.values()])))
             sides = [Sides(**{side: _ranked(next(found)) for side in requests}) for requests in asked]
             fused = [shortlist(side, size, q.names) for side, size, q in zip(sides, sizes, queries, strict=True)]
-            points: list[qdrant.PointId] = list({point for one in fused for point in one})
-            records = {cast(int, record.id): record.payload or {} for record in shard.retrieve(points, True, False)}
+            points = {point for one in fused for point in one}
+            entries = self._entries_of(points)
         return [
-            rank(query, side, one, {point: records[point] for point in one})
+            rank(query, side, one, {point: entries[point] for point in one})
             for query, side, one in zip(queries, sides, fused, strict=True)
         ]
+
+    def _entries_of(self, points: Collection[int]) -> dict[int, Entry]:
+        """The entries of these points, from memory or else from the engine."""
+        kept = self._entries
+        found = {point: kept[point] for point in points if point in kept}
+        missing: list[qdrant.PointId] = [point for point in points if point not in found]
+        if missing:
+            for record in self._open_shard().retrieve(missing, True, False):
+                found[cast(int, record.id)] = kept[cast(int, record.id)] = Entry(record.payload or {})
+            while len(kept) > ENTRIES:
+                del kept[next(iter(kept))]  # the one that came first
+        return found
 
     def nearest(self, vector: Vector, size: int) -> Ranked:
         """The dense side alone, as `query` asks it: the `size` nearest points, best first."""

@@ -94,6 +94,9 @@ class LiveEdgeIndex(EdgeIndex):
                 self._items = None
                 self._journal.rollback(before)
                 raise
+            finally:
+                for item_id in (*(item.id for item in upserted), *deleted):
+                    self._entries.pop(point_id(item_id), None)
             self._items = items
             if self._journal.size > CHECKPOINT_BYTES:
                 self._checkpoint()

@@ -23,17 +23,17 @@ import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 from rapidfuzz import fuzz
+from rapidfuzz.process import cdist
 
 from app.domain import Hit, IndexQuery
+from app.index.entry import Entry
 from app.index.fusion import Ranked, dbsf
 from app.index.ngrams import words
-from app.index.schema import name_key, to_item
-from app.text import fold
+from app.index.schema import name_key
 
-Payload = Mapping[str, Any]  # as `to_payload` writes it
 Names = Sequence[tuple[str, float]] | None  # see `IndexQuery.names`
 
 OVER_FETCH = 4  # candidates of a side for each hit asked for
@@ -100,29 +100,38 @@ def shortlist(sides: Sides, size: int, names: Names = None) -> dict[int, float]:
     return {point: fused.get(point, 0.0) for point in (*best, *(p for p, _ in sides.named))}
 
 
-def name_boost(query_key: str, payload: Payload) -> float:
+def nearness(query_key: str, entries: Sequence[Entry]) -> list[float]:
+    """How like the query each entry's nearest name is, 0–1; all names are compared in one call."""
+    names = [name for entry in entries for name in entry.names]
+    if not names:
+        return []
+    likeness = cdist([query_key], names, scorer=fuzz.ratio, dtype=np.float64)[0] / 100.0
+    if len(query_key) >= 3:
+        begun = [at for at, name in enumerate(names) if name.startswith(query_key)]
+        likeness[begun] = np.maximum(likeness[begun], PREFIX_SIMILARITY)
+    starts = np.cumsum([0, *(len(entry.names) for entry in entries[:-1])])
+    best: list[float] = np.maximum.reduceat(likeness, starts).tolist()
+    return best
+
+
+def name_boost(query_key: str, entry: Entry, near: float) -> float:
     """How much the item's names speak for it, 0–2.4.
 
     Args:
         query_key: `name_key` of the query.
-        payload: of the item's point.
+        near: `nearness` of the entry.
     """
     if not query_key:
         return 0.0
-    fame: float = POPULARITY_OF_SAME_NAME * payload["popularity"] / 100.0
-    if query_key in payload["title_names"]:
+    fame = POPULARITY_OF_SAME_NAME * entry.item.popularity / 100.0
+    if query_key in entry.title_names:
         return SAME_TITLE + fame
-    if query_key in payload["artist_names"]:
+    if query_key in entry.artist_names:
         return SAME_ARTIST + fame
-    best = 0.0
-    for name in (*payload["title_names"], *payload["artist_names"]):
-        best = max(best, fuzz.ratio(query_key, name) / 100.0)
-        if best < PREFIX_SIMILARITY and len(query_key) >= 3 and name.startswith(query_key):
-            best = PREFIX_SIMILARITY
-    return NEAR_NAME * max(0.0, best - NEAR_FROM) / (1.0 - NEAR_FROM)
+    return NEAR_NAME * max(0.0, near - NEAR_FROM) / (1.0 - NEAR_FROM)
 
 
-def likely_boost(names: Mapping[str, float], payload: Payload) -> float:
+def likely_boost(names: Mapping[str, float], entry: Entry) -> float:
     """How much the likelihoods of the item's names speak for it, 0–`LIKELY_TITLE`.
 
     Args:
@@ -130,12 +139,12 @@ def likely_boost(names: Mapping[str, float], payload: Payload) -> float:
     """
     if not names:
         return 0.0
-    title = max((names.get(name, 0.0) for name in payload["title_names"]), default=0.0)
-    artist = max((names.get(name, 0.0) for name in payload["artist_names"]), default=0.0)
+    title = max([names[name] for name in entry.title_names if name in names], default=0.0)
+    artist = max([names[name] for name in entry.artist_names if name in names], default=0.0)
     return max(LIKELY_TITLE * title, LIKELY_ARTIST * artist)
 
 
-def varied(key: str, order: Sequence[int], payloads: Mapping[int, Payload]) -> list[int]:
+def varied(key: str, order: Sequence[int], entries: Mapping[int, Entry]) -> list[int]:
     """`order` with few items of one name on each page of `PAGE`: the others of that name come after it.
 
     Half a name is often a whole one too (`happy`, of `happy together`; `kansas`, of `kansas city`): of the items that bear the
@@ -146,50 +155,49 @@ def varied(key: str, order: Sequence[int], payloads: Mapping[int, Payload]) -> l
     rest: list[int] = []
     borne: Counter[str] = Counter()
     for at, point in enumerate(order):
-        title, artists = payloads[point]["title_names"][0], payloads[point]["artist_names"]
+        title, artists = entries[point].title_names[0], entries[point].artist_names
         by_artist = title != key and key in artists
         name = key if by_artist else title
         borne[name] += 1
         most = BY_SAME_ARTIST if by_artist else SAME_TITLED if title == key else 1
         (rest if borne[name] > most else page).append(point)
         if len(page) == PAGE:
-            return [*page, *varied(key, [*rest, *order[at + 1 :]], payloads)]
+            return [*page, *varied(key, [*rest, *order[at + 1 :]], entries)]
     return [*page, *rest]
 
 
-def rank(query: IndexQuery, sides: Sides, fused: Mapping[int, float], payloads: Mapping[int, Payload]) -> list[Hit]:
+def rank(query: IndexQuery, sides: Sides, fused: Mapping[int, float], entries: Mapping[int, Entry]) -> list[Hit]:
     """The `query.limit` best hits, best first; ties fall to the more popular, then to the smaller id.
 
     Args:
         fused: the shortlist's fused scores.
-        payloads: the payload of each point of the shortlist.
+        entries: of each point of the shortlist.
     """
     key = name_key(query.text)
     names = {name_key(name): likelihood for name, likelihood in reversed(query.names or ())}
     share = naming(sides, query.names)
     scores = {}
-    for point, payload in payloads.items():
-        boost = max(name_boost(key, payload), likely_boost(names, payload))
-        scores[point] = fused[point] + share * boost + POPULARITY * payload["popularity"] / 100.0
-    order = sorted(scores, key=lambda point: (-scores[point], -payloads[point]["popularity"], payloads[point]["id"]))
-    order = varied(key, order, payloads)
+    for (point, entry), near in zip(entries.items(), nearness(key, list(entries.values())), strict=True):
+        boost = max(name_boost(key, entry, near), likely_boost(names, entry))
+        scores[point] = fused[point] + share * boost + POPULARITY * entry.item.popularity / 100.0
+    order = sorted(scores, key=lambda point: (-scores[point], -entries[point].item.popularity, entries[point].item.id))
+    order = varied(key, order, entries)
+    asked = words(query.text)
     by_words = {point for side in (sides.name, sides.tags, sides.named) for point, _ in side}
     by_meaning = {point for point, _ in sides.meaning}
     hits: list[Hit] = []
     for point in order[: query.limit]:
-        item = to_item(payloads[point])
-        matched = names_matched(query.text, item.title, item.artist)
+        matched = names_matched(asked, *entries[point].words)
         matched += ("text",) * (point in by_words) + ("meaning",) * (point in by_meaning)
-        hits.append(Hit(item, scores[point], matched))
+        hits.append(Hit(entries[point].item, scores[point], matched))
     return hits
 
 
-def names_matched(text: str, title: str, artist: str) -> tuple[str, ...]:
-    """Which of ``title`` and ``artist`` the folded query names: each of its words must be in one of them, or nearly so.
+def names_matched(query_words: Sequence[str], title_words: Sequence[str], artist_words: Sequence[str]) -> tuple[str, ...]:
+    """Which of ``title`` and ``artist`` the query names: each of its words must be in one of them, or nearly so. All folded.
 
     A name counts when it holds a word that the other does not, or when it alone holds them all.
     """
-    query_words, title_words, artist_words = words(text), words(fold(title)), words(fold(artist))
     in_title, in_artist = _held(query_words, title_words), _held(query_words, artist_words)
     if not query_words or not all(map(operator.or_, in_title, in_artist)):
         return ()
@@ -203,10 +211,12 @@ def _held(query_words: Sequence[str], name_words: Sequence[str]) -> list[bool]:
     if "".join(query_words) == "".join(name_words):
         return [True] * len(query_words)
     last = len(query_words) - 1
-    return [any(_same(q, n, unfinished=at == last) for n in name_words) for at, q in enumerate(query_words)]
+    return [
+        q in name_words or any([_same(q, n, unfinished=at == last) for n in name_words]) for at, q in enumerate(query_words)
+    ]
 
 
 def _same(query_word: str, name_word: str, unfinished: bool) -> bool:
-    if query_word == name_word or (unfinished and len(query_word) >= 3 and name_word.startswith(query_word)):
+    if unfinished and len(query_word) >= 3 and name_word.startswith(query_word):
         return True
-    return len(query_word) > 3 and fuzz.ratio(query_word, name_word) >= NEAR_WORD
+    return len(query_word) > 3 and fuzz.ratio(query_word, name_word, score_cutoff=NEAR_WORD) >= NEAR_WORD

@@ -12,26 +12,52 @@ from app.settings import Settings
 BODY = {"query": "bilie jean micheal jackson"}
 
 
-async def test_a_repeated_search_asks_the_index_alone(client: httpx.AsyncClient, triton: FakeTriton, index: FakeIndex) -> None:
-    """The second search gives the same answer without a model, even while the models are away."""
+async def test_a_repeated_search_asks_nobody(client: httpx.AsyncClient, triton: FakeTriton, index: FakeIndex) -> None:
+    """The second search gives the same answer, its text as sent, even while the models are away; its timings are its own."""
     first = (await client.post("/v1/search", json=BODY)).json()
     asked, looked_up = len(triton.calls), len(index.queries)
     triton.stop()
     second = (await client.post("/v1/search", json={"query": "Bilie Jean MICHEAL Jackson"})).json()
     assert (second["hits"], second["corrected"], second["degraded"]) == (first["hits"], first["corrected"], [])
-    assert (len(triton.calls), len(index.queries)) == (asked, 2 * looked_up)
+    assert second["query"] == "Bilie Jean MICHEAL Jackson"
+    assert set(second["timings_ms"]) == {"cache", "total"}
+    assert (len(triton.calls), len(index.queries)) == (asked, looked_up)
+
+
+@pytest.mark.parametrize(
+    "change", [{"limit": 1}, {"filters": {"kind": ["album"]}}, {"query": "bilie jean"}], ids=["limit", "filter", "query"]
+)
+async def test_another_question_is_asked(client: httpx.AsyncClient, index: FakeIndex, change: dict[str, object]) -> None:
+    """An answer is for its query, limit and filters alone; the models' part of it is taken from their caches."""
+    await client.post("/v1/search", json=BODY)
+    looked_up = len(index.queries)
+    await client.post("/v1/search", json={**BODY, **change})
+    assert len(index.queries) > looked_up
+
+
+async def test_an_answer_that_left_a_part_out_is_not_kept(client: httpx.AsyncClient, triton: FakeTriton) -> None:
+    """When the models are back the same search is whole."""
+    failures = dict(triton.failures)
+    triton.stop()
+    assert (await client.post("/v1/search", json=BODY)).json()["degraded"]
+    triton.failures = failures
+    assert not (await client.post("/v1/search", json=BODY)).json()["degraded"]
 
 
 async def test_what_is_forgotten_is_asked_again(client: httpx.AsyncClient, gateway: Gateway, triton: FakeTriton) -> None:
-    """When the models may be others (Triton was started again), both are asked anew."""
+    """When the models may be others (Triton was started again), both are asked anew, for searches too."""
+    found = (await client.post("/v1/search", json=BODY)).json()
     before = (await client.post("/v1/spellcheck", json=BODY)).json()["results"][0]
     await client.post("/v1/embed", json=BODY)
     triton.corrections.clear()
+    triton.calls.clear()
     gateway.forget()
     after = (await client.post("/v1/spellcheck", json=BODY)).json()["results"][0]
     await client.post("/v1/embed", json=BODY)
     assert (before["action"], after["action"]) == ("replace", "none")
-    assert [call.model for call in triton.calls] == ["speller", "embedder"] * 2
+    assert [call.model for call in triton.calls] == ["speller", "embedder"]
+    gateway.forget()
+    assert (found["action"], (await client.post("/v1/search", json=BODY)).json()["action"]) == ("replace", "none")
 
 
 async def test_readyz_is_not_answered_by_the_cache(client: httpx.AsyncClient, triton: FakeTriton) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from app.domain import Hit, IndexQuery, Item
-from app.index.ranking import Sides, name_boost, names_matched, rank, shortlist
+from app.index.entry import Entry
+from app.index.ngrams import words
+from app.index.ranking import Sides, name_boost, names_matched, nearness, rank, shortlist
 from app.index.schema import name_key, to_payload
+from app.text import fold
 
 
 def hits(text: str, items: list[Item], sides: Sides, names: tuple[tuple[str, float], ...] | None = None) -> list[Hit]:
-    payloads = {point: to_payload(item) for point, item in enumerate(items)}
+    payloads = {point: Entry(to_payload(item)) for point, item in enumerate(items)}
     fused = shortlist(sides, 50)
     return rank(IndexQuery(text, None, 10, names=names), sides, fused, {point: payloads[point] for point in fused})
 
@@ -43,7 +46,7 @@ def test_a_page_holds_few_items_of_one_name() -> None:
     others = [f"Happy {word}" for word in ("Together", "Xmas", "Days", "Ending", "Man", "Hour")]
     items += [Item(f"other-{i}", title) for i, title in enumerate(others)]
     sides = Sides(name=[(i, 9.0 - i / 10) for i in range(18)], same_name=[(i, 1.0) for i in range(12)])
-    payloads = {point: to_payload(item) for point, item in enumerate(items)}
+    payloads = {point: Entry(to_payload(item)) for point, item in enumerate(items)}
     found = rank(IndexQuery("happy", None, 18), sides, shortlist(sides, 50), payloads)
     titles = [hit.item.title for hit in found]
     assert titles[:3] == ["Happy"] * 3 and sorted(titles[3:9]) == sorted(others) and titles[9] == "Happy"
@@ -71,8 +74,9 @@ def test_the_embedding_decides_about_moods() -> None:
 )
 def test_the_better_name_is_boosted_more(query: str, better: Item, worse: Item) -> None:
     """The boost must grow with how well an item's names fit what was typed."""
-    key = name_key(query)
-    assert name_boost(key, to_payload(better)) > name_boost(key, to_payload(worse))
+    key, entries = name_key(query), [Entry(to_payload(item)) for item in (better, worse)]
+    boosts = [name_boost(key, entry, near) for entry, near in zip(entries, nearness(key, entries), strict=True)]
+    assert boosts[0] > boosts[1]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_the_better_name_is_boosted_more(query: str, better: Item, worse: Item) 
 )
 def test_what_matched_is_named(text: str, title: str, artist: str, matched: tuple[str, ...]) -> None:
     """`title` and `artist` are named when the query's words are theirs, and only then."""
-    assert names_matched(text, title, artist) == matched
+    assert names_matched(*(words(fold(part)) for part in (text, title, artist))) == matched
 
 
 def test_sides_that_found_a_hit_are_named() -> None:

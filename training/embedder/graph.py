@@ -1,4 +1,4 @@
-"""BERT as an ONNX graph for CPUs computes it: no padding in the layers (`training/packed.py`), mean or first token, unit length."""
+"""BERT as an ONNX graph for CPUs computes it: no padding in the layers (`training/packed.py`), pooled, of unit length."""
 
 from __future__ import annotations
 
