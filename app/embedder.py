@@ -14,6 +14,7 @@ from app.text import fold
 
 MODEL = "embedder"
 MAX_BATCH = 128  # max_batch_size in triton/models/embedder*
+BATCH = 32  # of queries that wait: larger ones cost more a query (docs/performance.md)
 
 
 class Embedder:
@@ -35,7 +36,7 @@ class Embedder:
         self.cache: AnswerCache[str, Vector] = AnswerCache(0) if cache is None else cache
         self._backend = backend
         self._timeout_s = timeout_s
-        self._calls = Coalescer(self.embed_batch, max_batch=MAX_BATCH, max_in_flight=max_in_flight, max_queue=max_queue)
+        self._calls = Coalescer(self.embed_batch, max_batch=BATCH, max_in_flight=max_in_flight, max_queue=max_queue)
 
     async def embed(self, text: str, *, fresh: bool = False) -> Vector:
         """The embedding of one text, float32 [dimensions], read-only; `fresh` asks the model whatever the cache holds.

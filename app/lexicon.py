@@ -32,6 +32,9 @@ BEAM = 6
 # Nats. A word that no table knows is a last resort; each word with an error in it costs about one in twelve.
 UNKNOWN_WORD = 30.0
 ERROR = 2.5
+# Nats by which a reading may be less likely than the likeliest one and still be worth a model's time. Of 1 153 typos the speller
+# acted otherwise on 5 with this limit than with none, and scored 2.5 readings a query instead of 4.5 (docs/performance.md).
+HOPELESS = 12.0
 RIVAL = 8.0  # nats by which a reading may be less likely than the name that was typed
 REMEMBERED = 1024  # queries whose readings are kept: the speller and the retrieval of one search both ask for them
 # Words whose choices are kept, and prices: most words of queries come again, and readings are priced here and by the reranker.
@@ -112,6 +115,15 @@ class Lexicon:
             if candidate:
                 found.setdefault(candidate.text, candidate)
         return tuple(found.values())
+
+    def proposals(self, query: str, limit: int) -> list[Candidate]:
+        """Readings worth scoring, at most `limit`: the `rivals` of a name, else the `candidates` that are not hopeless."""
+        if query in self.names:
+            return self.rivals(query, limit)
+        found = self.candidates(query, limit)
+        costs = [self.price(query, c.text) + self.rarity(c.text) for c in found]
+        bar = min(costs, default=0.0) + HOPELESS
+        return [c for c, cost in zip(found, costs, strict=True) if cost <= bar]
 
     def rivals(self, name: str, limit: int) -> list[Candidate]:
         """Readings of an obscure `name` of the catalogue that the channel finds about as likely as the name itself.

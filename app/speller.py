@@ -18,6 +18,7 @@ from app.text import fold, normalise, same_reading
 
 MODEL = "speller"
 MAX_BATCH = 64  # max_batch_size in triton/models/speller*
+BATCH = 8  # of queries that wait: the trees of a larger batch are padded to the widest, and cost more a query (docs/performance.md)
 MAX_CANDIDATES = 5
 MAX_ALTERNATIVES = 3
 MIN_ALTERNATIVE = 0.003
@@ -87,7 +88,7 @@ class Speller:
         self._policy = policy
         self._timeout_s = timeout_s
         self._calls: Coalescer[Question, list[Scored]] = Coalescer(
-            self.score, max_batch=MAX_BATCH, max_in_flight=max_in_flight, max_queue=max_queue
+            self.score, max_batch=BATCH, max_in_flight=max_in_flight, max_queue=max_queue
         )
 
     @property
@@ -117,9 +118,8 @@ class Speller:
     async def _judge(self, typed: str, lexicon: Lexicon) -> Correction:
         """The correction of a folded query."""
         # A name of the catalogue is what was meant: the model is asked only where a far more famous name is a slip away.
-        protected = lexicon.is_name(typed)
-        proposals = lexicon.rivals(typed, MAX_CANDIDATES) if protected else lexicon.candidates(typed, MAX_CANDIDATES)
-        if protected and not proposals:
+        proposals = lexicon.proposals(typed, MAX_CANDIDATES)
+        if not proposals and lexicon.is_name(typed):
             return Correction(typed, typed, False, 1.0, "none")
         readings = await self._calls.submit(Question(typed, [c.text for c in proposals]))
         return self.decide(typed, readings, lexicon)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.domain import Item
-from app.lexicon import Lexicon
+from app.lexicon import HOPELESS, Lexicon
 
 CATALOGUE = (
     Item("billie", "Billie Jean", artist="Michael Jackson", popularity=98.0),
@@ -145,3 +145,13 @@ def test_readings_that_were_asked_for_once_follow_a_changed_catalogue() -> None:
     lexicon.update([new], [old])
     assert [c.text for c in lexicon.candidates("quintesence", 3)] == ["quintessence"]
     assert not lexicon.candidates("thunderstuck", 3)
+
+
+def test_hopeless_readings_are_not_proposed(lexicon: Lexicon) -> None:
+    """Proposals are the candidates within `HOPELESS` nats of the likeliest, in their order; a famous name has none."""
+    for query in ("bilie jean", "smels like teen sprit", "thunderstuck ac dc", "quintesence"):
+        found, proposed = lexicon.candidates(query, 5), lexicon.proposals(query, 5)
+        costs = {c.text: lexicon.price(query, c.text) + lexicon.rarity(c.text) for c in found}
+        least = min(costs.values(), default=0.0)
+        assert [c.text for c in proposed] == [text for text, cost in costs.items() if cost <= least + HOPELESS]
+    assert lexicon.proposals("billie jean", 5) == []

@@ -77,7 +77,7 @@ def garbage(rng: random.Random) -> str:
 
 def drafts(lexicon: Lexicon, text: str) -> list[str]:
     """The candidates that the gateway would send with a query."""
-    return [] if lexicon.is_name(text) else [c.text for c in lexicon.candidates(text, MAX_CANDIDATES)]
+    return [] if lexicon.is_name(text) else [c.text for c in lexicon.proposals(text, MAX_CANDIDATES)]
 
 
 def plain_greedy(verify: Callable[..., tuple[Array, Array, Array]], sources: Array, limits: Sequence[int]) -> list[list[int]]:

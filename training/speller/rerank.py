@@ -66,9 +66,8 @@ class Drawn:
             typed, meant = self._draw()
             if not typed:
                 continue
-            named = self.lexicon.is_name(typed)
-            found = self.lexicon.rivals(typed, MAX_CANDIDATES) if named else self.lexicon.candidates(typed, MAX_CANDIDATES)
-            if found or not named:
+            found = self.lexicon.proposals(typed, MAX_CANDIDATES)
+            if found or not self.lexicon.is_name(typed):
                 return typed, meant, [c.text for c in found]
 
     def _draw(self) -> tuple[str, str]:

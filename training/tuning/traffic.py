@@ -46,7 +46,7 @@ def write_inputs(repository: Path, catalogue: Path, out: Path, count: int) -> No
     items = [row for row in read_items(catalogue) if isinstance(row, Item)]
     texts = queries(items, count, random.Random(SEED))
     lexicon = Lexicon(items)
-    candidates = [[c.text for c in lexicon.candidates(text, MAX_CANDIDATES)] or [text] for text in texts]
+    candidates = [[c.text for c in lexicon.proposals(text, MAX_CANDIDATES)] or [text] for text in texts]
     out.mkdir(parents=True, exist_ok=True)
     words = [{"QUERY": [text]} for text in texts]
     save(out / "embedder.json", words)
