@@ -18,7 +18,7 @@ from app.text import fold, normalise, same_reading
 
 MODEL = "speller"
 MAX_BATCH = 64  # max_batch_size in triton/models/speller*
-BATCH = 8  # of queries that wait: the trees of a larger batch are padded to the widest, and cost more a query (docs/performance.md)
+BATCH = 16  # of queries that wait: a larger batch's trees are padded to the widest and cost more (docs/performance.md)
 MAX_CANDIDATES = 5
 MAX_ALTERNATIVES = 3
 MIN_ALTERNATIVE = 0.003
