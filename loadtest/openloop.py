@@ -23,6 +23,7 @@ import httptools
 
 FAILED = 0  # the status of a request without an answer
 SWEEP_S = 0.1  # between two looks for requests past their time
+TICK_S = 0.001  # what uvloop's timers resolve; a shorter pause would be a busy wait
 BURST = 32  # most requests sent in a row: a generator that has fallen behind still reads answers
 
 
@@ -265,7 +266,7 @@ async def drive(
             run.closed = True
             run.check()
         else:
-            loop.call_later(max(0.0, start + upcoming[0] - time.perf_counter()), send_what_is_due)
+            loop.call_later(max(TICK_S, start + upcoming[0] - time.perf_counter()), send_what_is_due)
 
     send_what_is_due()
     await run.over.wait()
