@@ -7,6 +7,7 @@ during one call. (The same idea as group commit; compare Triton's dynamic batche
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Coalescer(Generic[Item, Result]):
         max_batch: most items in one call.
         max_in_flight: calls under way at once.
         max_queue: items that may wait; more are refused.
+        observe: told the seconds between an item's coming and its result, for those that have one.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Coalescer(Generic[Item, Result]):
         max_batch: int,
         max_in_flight: int,
         max_queue: int,
+        observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
+        self._observe = observe
         self._queue: deque[Entry[Item, Result]] = deque()
         self._calls: dict[asyncio.Task[None], list[Entry[Item, Result]]] = {}
 
@@ -64,8 +68,11 @@ class Coalescer(Generic[Item, Result]):
             raise Overloaded(f"{len(self._queue)} requests are waiting")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(Entry(item, future, current()))
+        came = time.monotonic()
         self._dispatch()
-        return await future
+        result = await future
+        self._observe(time.monotonic() - came)
+        return result
 
     def _dispatch(self) -> None:
         while self._queue and len(self._calls) < self._max_in_flight:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,7 @@ MAX_BATCH = 128  # max_batch_size in triton/models/embedder*
 
 
 class Embedder:
-    """Texts → L2-normalised float32 vectors, concurrent requests coalesced.
+    """Texts → L2-normalised float32 vectors, concurrent requests coalesced; `observe` as `Coalescer`'s.
 
     Attributes:
         cache: folded text → its embedding; off when not given.
@@ -31,11 +32,14 @@ class Embedder:
         max_in_flight: int,
         max_queue: int,
         cache: AnswerCache[str, Vector] | None = None,
+        observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.cache: AnswerCache[str, Vector] = AnswerCache(0) if cache is None else cache
         self._backend = backend
         self._timeout_s = timeout_s
-        self._calls = Coalescer(self.embed_batch, max_batch=MAX_BATCH, max_in_flight=max_in_flight, max_queue=max_queue)
+        self._calls = Coalescer(
+            self.embed_batch, max_batch=MAX_BATCH, max_in_flight=max_in_flight, max_queue=max_queue, observe=observe
+        )
 
     async def embed(self, text: str, *, fresh: bool = False) -> Vector:
         """The embedding of one text, float32 [dimensions], read-only; `fresh` asks the model whatever the cache holds.
