@@ -1,14 +1,15 @@
-"""How much work in flight is useful: a limit that follows the latency of the models.
+"""How much work in flight is useful: a limit that follows the latency of the models and of the event loop.
 
 By gradient, after Netflix's concurrency-limits (`Gradient2Limit`, https://github.com/Netflix/concurrency-limits; "Performance
 Under Load", 2018), with the floor of Envoy's adaptive-concurrency filter (its minRTT) in place of Netflix's long-term average,
 which a long overload pulls up until nothing is refused:
 
-    gradient = clamp(tolerance × floor / latency, 0.5, 1)     of the part for which it is least
+    gradient = clamp(tolerance × floor / latency, 0.5, 1)     of the model for which it is least; or turn allowed / turn seen
     limit    = (1 - s) × limit + s × (gradient × limit + √limit)
 
 once a window. Netflix's and Envoy's tolerances (1.5, 1.25) fit servers that take requests singly. Here requests that wait leave
-together (`coalesce.py`), so that latency grows long before throughput ends, and the limit must let it.
+together (`coalesce.py`), so that latency grows long before throughput ends, and the limit must let it: a server whose batch of
+n takes a + b·n gives at least 1 - 1/t of all it ever could when a batch takes t times what a single request does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import time
 from collections.abc import Callable
 from math import inf, sqrt
 
-TOLERANCE = 4.0  # docs/adr/0019-admission.md has the measurements
+TOLERANCE = 6.0  # docs/adr/0019-admission.md has the measurements
+TURN_S = 0.002  # of the event loop, mean: what comes meanwhile waits as long even to be refused
 SMOOTHING = 0.2
 WINDOW_S, WINDOW_SAMPLES = 0.1, 10
 FLOOR_S = 300.0  # a floor is forgotten after once to twice this
@@ -71,6 +73,7 @@ class AdaptiveLimit:
         self._exact = min(max(float(start), self._least), self._most)
         self._clock = clock
         self._parts: dict[str, Part] = {}
+        self._turns = Part()
         self._busiest = 0
         self._refused = False
         self._opened = clock()
@@ -95,6 +98,13 @@ class AdaptiveLimit:
         if found.count >= WINDOW_SAMPLES and (now := self._clock()) - self._opened >= WINDOW_S:
             self._close(now)
 
+    def turned(self, seconds: float) -> None:
+        """The event loop came round this long after a request was admitted."""
+        self._turns.count += 1
+        self._turns.total += seconds
+        if self._turns.count >= WINDOW_SAMPLES and (now := self._clock()) - self._opened >= WINDOW_S:
+            self._close(now)
+
     def _close(self, now: float) -> None:
         """End the window: floors, gradient, limit."""
         gradient = 1.0
@@ -106,6 +116,9 @@ class AdaptiveLimit:
                 part.floor.see(latency, now)
             gradient = min(gradient, TOLERANCE * part.floor.value / latency)
             part.clear()
+        if self._turns.count >= WINDOW_SAMPLES:
+            gradient = min(gradient, TURN_S / max(self._turns.mean(), TURN_S))
+            self._turns.clear()
         if self._busiest >= self._exact / 2:  # else nothing was learnt of more than is in flight now
             target = max(gradient, 0.5) * self._exact + sqrt(self._exact)
             self._exact += SMOOTHING * (target - self._exact)

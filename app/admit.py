@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import deque
 
 import orjson
@@ -51,10 +53,14 @@ class Admit:
             start, body = self._refusals[scope["path"]]
             await send(dict(start))  # whoever wraps `send` may change it
             return await send(body)
+        asyncio.get_running_loop().call_soon(self._turned, time.perf_counter())
         try:
             await self.app(scope, receive, send)
         finally:
             self.admission.leave(which)
+
+    def _turned(self, admitted: float) -> None:
+        self.admission.limit.turned(time.perf_counter() - admitted)
 
     async def _received(self, receive: Receive) -> Receive:
         """Wait for the body, as far as it may be long; whoever calls what is returned gets it again."""
