@@ -131,7 +131,7 @@ def add_overload_row(table: Table, overload: Overload, found: Overloaded, wrong:
     blank = [""] * (len(table.columns) - 2)
     if burst is not None:
         blank[:2] = [f"{burst.rate_per_s:.0f}", f"{burst.goodput_per_s:.0f}"]
-        blank[3], blank[6] = f"{burst.p90_ms:.1f}", str(burst.failures)
+        blank[3], blank[6] = f"{burst.p90_ms:.1f}", str(sum(burst.failures.values()))
     table.add_row(overload.name, *blank, verdict)
 
 

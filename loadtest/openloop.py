@@ -95,6 +95,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
+    @property
+    def lost(self) -> bool:
+        return self._transport is None
+
     def send(self, asked: Asked) -> None:
         self.asked, self.sent = asked, time.perf_counter()
         if self._transport is None:
@@ -126,7 +130,7 @@ class Connection(asyncio.Protocol):
             self.close()
         if asked is not None:
             sample = Sample(asked.request.path, asked.due, self.sent, time.perf_counter(), status, error)
-            self._pool.release(self, usable=self._transport is not None)
+            self._pool.release(self, usable=not self.lost)
             asked.done(sample)
 
     def close(self) -> None:
@@ -156,6 +160,9 @@ class Connections:
         self._send(Asked(request, due, done))
 
     def _send(self, asked: Asked) -> None:
+        while self._idle and self._idle[-1].lost:  # the server closes what is idle for long
+            self._idle.pop()
+            self._free += 1
         if self._idle:
             connection = self._idle.pop()
             self._busy.add(connection)

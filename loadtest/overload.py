@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -71,7 +72,7 @@ class Phase:
         refused: how many were refused.
         refusal_ms: p50, p99, p99.9 and maximum of the refusals, from when they were sent.
         slow_refusals: share of the refusals that took longer than they may.
-        failures: neither answered nor refused.
+        failures: what became of requests neither answered nor refused, and how often.
         busy: processors kept busy, by process name, the generator among them.
     """
 
@@ -82,7 +83,7 @@ class Phase:
     refused: int
     refusal_ms: tuple[float, ...]
     slow_refusals: float
-    failures: int
+    failures: dict[str, int]
     busy: dict[str, float]
 
     def held(self, budget_ms: float) -> bool:
@@ -152,7 +153,7 @@ def phase(
         refused=len(refused),
         refusal_ms=tuple(float(value) for value in np.percentile(refused, (50, 99, 99.9, 100))) if refused else (),
         slow_refusals=float(np.mean(np.array(refused) >= refusal_ms)) if refused else 0.0,
-        failures=len(samples) - len(good) - len(refused),
+        failures=dict(Counter(sample.error or str(sample.status) for sample in samples if sample.status not in (200, REFUSED))),
         busy=busy,
     )
 
@@ -180,10 +181,15 @@ def run_overload(overload: Overload, target: Target, progress: Callable[[str], N
 
 
 def rates(overload: Overload, ramp: list[Phase]) -> Iterator[float]:
-    """Rates to try next, by what became of those before: up until one is missed, then halving the gap."""
+    """Rates to try next, by what became of those before: up until one is missed twice, then halving the gap.
+
+    Twice, because a single stall of half a second is no limit, and an overload of three times too little shows nothing.
+    """
     rate = overload.load.rate_per_s
     while True:
         yield rate
+        if not ramp[-1].held(overload.load.p90_ms):
+            yield rate
         if not ramp[-1].held(overload.load.p90_ms):
             break
         rate *= GROWTH
@@ -209,8 +215,9 @@ def missed_overload(overload: Overload, found: Overloaded) -> list[str]:
     if burst.slow_refusals:
         slow = f"{100 * burst.slow_refusals:.2f} % of the refusals took {overload.refusal_ms:g} ms or more"
         wrong.append(f"{slow} (p99 {burst.refusal_ms[1]:.1f}, most {burst.refusal_ms[3]:.1f})")
-    if burst.failures or after.failures:
-        wrong.append(f"{burst.failures + after.failures} neither answered nor refused")
+    failures = Counter(burst.failures) + Counter(after.failures)
+    if failures:
+        wrong.append("neither answered nor refused: " + ", ".join(f"{count} × {kind}" for kind, count in failures.items()))
     if recovered.p90_ms > overload.slower[1] * normal.p90_ms:
         wrong.append(f"p90 {recovered.p90_ms / normal.p90_ms:.1f} × as long {overload.recovery_s:g} s after the overload")
     if recovered.refused > MOST_FAILED * recovered.rate_per_s * (overload.step_s - overload.recovery_s):

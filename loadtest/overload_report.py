@@ -119,4 +119,4 @@ def in_words(one: Phase) -> str:
         words += (
             f" (p50 {p50:.1f}, p99 {p99:.1f}, p99.9 {p999:.1f}, most {most:.1f} ms; {100 * one.slow_refusals:.2f} % too late)"
         )
-    return words + (f", {one.failures} failed" if one.failures else "")
+    return "; ".join([words, *(f"{count} × {kind}" for kind, count in one.failures.items())])
