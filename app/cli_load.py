@@ -63,7 +63,7 @@ def load(
     with extra("dev"):
         from loadtest.overload import OVERLOADS, shortened
         from loadtest.scenarios import STATED
-    known = {**STATED, **OVERLOADS}
+    known: dict[str, Scenario | Overload] = {**STATED, **OVERLOADS}
     if list_:
         for one in known.values():
             typer.echo(f"{one.name:20} {one.says}")

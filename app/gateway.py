@@ -71,9 +71,7 @@ class Gateway:
             backend, lexicon, reranker, policy,
             timeout_s=timeout_s, cache=corrections, observe=partial(limit.observe, SPELLER), **limits,
         )  # fmt: skip
-        embedder = Embedder(
-            backend, timeout_s=timeout_s, cache=vectors, observe=partial(limit.observe, EMBEDDER), **limits
-        )
+        embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, observe=partial(limit.observe, EMBEDDER), **limits)
         # Other gateways may change an index on a server, and tell nobody.
         kept = 0 if isinstance(settings.index, ClusterAddress) else min(settings.cache_entries, settings.search_cache_entries)
         answers: AnswerCache[Asked, SearchAnswer] = AnswerCache(kept, settings.cache_ttl_s)
