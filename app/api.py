@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
 from app import __version__, api_catalogue, schemas
+from app.admit import Admit
 from app.completion import MAX_LIMIT
 from app.domain import Correction, Hit
 from app.errors import InvalidInput, SearchbarError
@@ -246,6 +247,8 @@ def create_app(
     app.add_middleware(Measure, telemetry=gateway.telemetry)
     if tracer is not None:
         app.add_middleware(Traced, tracer=tracer)
+    if gateway.admission is not None:
+        app.add_middleware(Admit, admission=gateway.admission, max_body_bytes=max_body_bytes)
     app.state.gateway = gateway
     app.state.admin_key = admin_key
     return app

@@ -17,6 +17,7 @@ from app.errors import InvalidInput
 from app.settings import ROOT
 
 if TYPE_CHECKING:
+    from loadtest.overload import Overload, Overloaded
     from loadtest.run import LocustRan, Ran
     from loadtest.scenarios import Scenario
 
@@ -33,8 +34,11 @@ console = Console(stderr=True)
 def load(
     scenarios: Annotated[list[str] | None, typer.Argument(help="Loads by name; all stated ones when none is given.")] = None,
     url: Annotated[str | None, typer.Option(help="A running server; unset starts one for each load, set up for it.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=1, help="How long, instead of the stated 60.")] = None,
-    rate: Annotated[float | None, typer.Option(min=1, help="Requests a second, instead of the stated rate.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="How long, instead of the stated time.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1, help="Requests a second instead of those stated; where an overload's ramp begins."),
+    ] = None,
     locust: Annotated[
         bool, typer.Option("--locust", help="Each load once more by Locust, headless, as a cross-check.")
     ] = False,
@@ -50,17 +54,27 @@ def load(
         searchbar load embed-distinct
 
         searchbar load --seconds 10 --url http://127.0.0.1:8080 search-zipf
+
+    An overload first finds the rate that the server still answers in time, then asks for three times as much and for as much
+    again, and looks at what was refused, how soon, and at the rest.
+
+        searchbar load overload
     """
     with extra("dev"):
+        from loadtest.overload import OVERLOADS, shortened
         from loadtest.scenarios import STATED
+    known: dict[str, Scenario | Overload] = {**STATED, **OVERLOADS}
     if list_:
-        for one in STATED.values():
+        for one in known.values():
             typer.echo(f"{one.name:20} {one.says}")
         return
-    if unknown := [name for name in scenarios or () if name not in STATED]:
-        raise InvalidInput(f"no load of that name: {', '.join(unknown)}; there are {', '.join(STATED)}")
+    if unknown := [name for name in scenarios or () if name not in known]:
+        raise InvalidInput(f"no load of that name: {', '.join(unknown)}; there are {', '.join(known)}")
     table, held = results_table(locust), True
-    for name in scenarios or STATED:
+    for name in scenarios or known:
+        if name in OVERLOADS:
+            held &= exceed(shortened(OVERLOADS[name], seconds, rate), url, out, table)
+            continue
         stated = STATED[name]
         asked = replace(stated, seconds=seconds or stated.seconds, rate_per_s=rate or stated.rate_per_s)
         held &= hold(asked, url, locust, out, table)
@@ -90,6 +104,35 @@ def hold(scenario: Scenario, url: str | None, locust: bool, out: Path, table: Ta
     console.print(f"{ran.makeup}\n{page}", highlight=False)
     add_row(table, scenario, ran, checked, wrong)
     return not wrong
+
+
+def exceed(overload: Overload, url: str | None, out: Path, table: Table) -> bool:
+    """Run one overload, write its report, add its row; whether it was held."""
+    from loadtest.overload import missed_overload, run_overload
+    from loadtest.overload_report import lines, write_overload
+    from loadtest.server import Target, started
+
+    console.print(f"[bold]{overload.name}[/bold]: {overload.says}", highlight=False)
+    settings = {**overload.load.environment(), "SEARCHBAR_LOG_LEVEL": "warning"}
+    with ExitStack() as stack:
+        target = Target(url) if url else stack.enter_context(started(settings, out / f"{overload.name}.log"))
+        status = stack.enter_context(console.status("warming up"))
+        found = run_overload(overload, target, status.update)
+    wrong = missed_overload(overload, found)
+    for name, value in lines(found):
+        console.print(f"{name}: {value}", highlight=False)
+    console.print(str(write_overload(overload, found, out)), highlight=False)
+    add_overload_row(table, overload, found, wrong)
+    return not wrong
+
+
+def add_overload_row(table: Table, overload: Overload, found: Overloaded, wrong: list[str]) -> None:
+    burst, verdict = found.burst, "[red]" + "; ".join(wrong) + "[/red]" if wrong else "[green]held[/green]"
+    blank = [""] * (len(table.columns) - 2)
+    if burst is not None:
+        blank[:2] = [f"{burst.rate_per_s:.0f}", f"{burst.goodput_per_s:.0f}"]
+        blank[3], blank[6] = f"{burst.p90_ms:.1f}", str(sum(burst.failures.values()))
+    table.add_row(overload.name, *blank, verdict)
 
 
 def results_table(locust: bool) -> Table:

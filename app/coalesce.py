@@ -7,6 +7,7 @@ during one call. (The same idea as group commit; compare Triton's dynamic batche
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Generic, TypeVar
 
 from app.errors import ModelFailed, ModelUnavailable, Overloaded
 from app.spans import Span, current, shared
+
+AT_ONCE = 4  # callers given their result in one turn of the event loop
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,6 +39,7 @@ class Coalescer(Generic[Item, Result]):
         max_batch: most items in one call.
         max_in_flight: calls under way at once.
         max_queue: items that may wait; more are refused.
+        observe: told the seconds between an item's coming and its result, for those that have one.
     """
 
     def __init__(
@@ -45,11 +49,13 @@ class Coalescer(Generic[Item, Result]):
         max_batch: int,
         max_in_flight: int,
         max_queue: int,
+        observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
+        self._observe = observe
         self._queue: deque[Entry[Item, Result]] = deque()
         self._calls: dict[asyncio.Task[None], list[Entry[Item, Result]]] = {}
 
@@ -64,8 +70,11 @@ class Coalescer(Generic[Item, Result]):
             raise Overloaded(f"{len(self._queue)} requests are waiting")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(Entry(item, future, current()))
+        came = time.monotonic()
         self._dispatch()
-        return await future
+        result = await future
+        self._observe(time.monotonic() - came)
+        return result
 
     def _dispatch(self) -> None:
         while self._queue and len(self._calls) < self._max_in_flight:
@@ -80,7 +89,9 @@ class Coalescer(Generic[Item, Result]):
                 call.add_done_callback(self._finished)
 
     def _finished(self, call: asyncio.Task[None]) -> None:
-        _fail(self._calls.pop(call), ModelUnavailable("shutting down"))  # those that a cancelled call leaves behind
+        batch = self._calls.pop(call)
+        if call.cancelled():
+            _fail(batch, ModelUnavailable("shutting down"))
         self._dispatch()
 
     async def _call(self, batch: list[Entry[Item, Result]]) -> None:
@@ -98,9 +109,7 @@ class Coalescer(Generic[Item, Result]):
         except Exception as exc:
             _fail(batch, exc)
         else:
-            for entry, result in zip(batch, results, strict=True):
-                if not entry.future.done():
-                    entry.future.set_result(result)
+            _hand_out(deque(zip(batch, results, strict=True)))
 
     async def close(self) -> None:
         """Cancel what is under way; whoever still waits gets a ModelUnavailable."""
@@ -109,6 +118,20 @@ class Coalescer(Generic[Item, Result]):
         for call in list(self._calls):
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+
+
+def _hand_out(results: deque[tuple[Entry[Item, Result], Result]]) -> None:
+    """Give `AT_ONCE` callers their result and go on in the next turn of the event loop.
+
+    What a caller does with its result takes a fraction of a millisecond: a whole batch of them in one turn would keep new
+    requests waiting, which may be refused in no time, for longer than a refusal may take.
+    """
+    for _ in range(min(AT_ONCE, len(results))):
+        entry, result = results.popleft()
+        if not entry.future.done():
+            entry.future.set_result(result)
+    if results:
+        asyncio.get_running_loop().call_soon(_hand_out, results)
 
 
 def _fail(batch: Iterable[Entry[Item, Result]], exc: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,7 @@ BATCH = 32  # of queries that wait: larger ones cost more a query (docs/performa
 
 
 class Embedder:
-    """Texts → L2-normalised float32 vectors, concurrent requests coalesced.
+    """Texts → L2-normalised float32 vectors, concurrent requests coalesced; `observe` as `Coalescer`'s.
 
     Attributes:
         cache: folded text → its embedding; off when not given.
@@ -32,11 +33,14 @@ class Embedder:
         max_in_flight: int,
         max_queue: int,
         cache: AnswerCache[str, Vector] | None = None,
+        observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.cache: AnswerCache[str, Vector] = AnswerCache(0) if cache is None else cache
         self._backend = backend
         self._timeout_s = timeout_s
-        self._calls = Coalescer(self.embed_batch, max_batch=BATCH, max_in_flight=max_in_flight, max_queue=max_queue)
+        self._calls = Coalescer(
+            self.embed_batch, max_batch=BATCH, max_in_flight=max_in_flight, max_queue=max_queue, observe=observe
+        )
 
     async def embed(self, text: str, *, fresh: bool = False) -> Vector:
         """The embedding of one text, float32 [dimensions], read-only; `fresh` asks the model whatever the cache holds.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from app.adaptive_limit import AdaptiveLimit
+from app.admission import Admission
 from app.cache import AnswerCache
 from app.catalogue import LiveCatalogue
 from app.completion import Completion, Completions
@@ -46,6 +48,7 @@ class Gateway:
     deadline_s: float
     completions: Completions
     telemetry: Telemetry = field(default_factory=Telemetry)
+    admission: Admission | None = None  # None lets everybody in
     catalogue: LiveCatalogue | None = None  # None where the catalogue cannot be changed
 
     @classmethod
@@ -63,14 +66,21 @@ class Gateway:
         corrections: AnswerCache[str, Correction] = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
         vectors: AnswerCache[str, Vector] = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
         timeout_s = settings.model_timeout_s
-        speller = Speller(backend, lexicon, reranker, policy, timeout_s=timeout_s, cache=corrections, **limits)
-        embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, **limits)
+        limit = AdaptiveLimit(settings.least_limit, max(settings.least_limit, settings.most_limit))
+        speller = Speller(
+            backend, lexicon, reranker, policy,
+            timeout_s=timeout_s, cache=corrections, observe=partial(limit.observe, SPELLER), **limits,
+        )  # fmt: skip
+        embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, observe=partial(limit.observe, EMBEDDER), **limits)
         # Other gateways may change an index on a server, and tell nobody.
         kept = 0 if isinstance(settings.index, ClusterAddress) else min(settings.cache_entries, settings.search_cache_entries)
         answers: AnswerCache[Asked, SearchAnswer] = AnswerCache(kept, settings.cache_ttl_s)
         near = NearNames(lexicon, completions)
         service = SearchService(speller, embedder, index, near, deadline_s=settings.deadline_s, cache=answers)
         gateway = cls(backend, speller, embedder, index, service, settings.deadline_s, completions)
+        if settings.most_limit:
+            gateway.admission = Admission(limit)
+            gateway.telemetry.watch_admission(gateway.admission)
         gateway.telemetry.watch(SPELLER, corrections)
         gateway.telemetry.watch(EMBEDDER, vectors)
         gateway.telemetry.watch("search", answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -62,7 +63,7 @@ class Question(NamedTuple):
 
 
 class Speller:
-    """Queries → corrections, concurrent requests coalesced into one Triton call.
+    """Queries → corrections, concurrent requests coalesced into one Triton call; `observe` as `Coalescer`'s.
 
     Attributes:
         lexicon: may be replaced while serving: each query uses the one that is there when it starts.
@@ -80,6 +81,7 @@ class Speller:
         max_in_flight: int,
         max_queue: int,
         cache: AnswerCache[str, Correction] | None = None,
+        observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.cache: AnswerCache[str, Correction] = AnswerCache(0) if cache is None else cache
         self.lexicon = lexicon
@@ -88,7 +90,7 @@ class Speller:
         self._policy = policy
         self._timeout_s = timeout_s
         self._calls: Coalescer[Question, list[Scored]] = Coalescer(
-            self.score, max_batch=BATCH, max_in_flight=max_in_flight, max_queue=max_queue
+            self.score, max_batch=BATCH, max_in_flight=max_in_flight, max_queue=max_queue, observe=observe
         )
 
     @property

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.admission import Admission
 from app.cache import AnswerCache
 
 # Seconds; dense around 25 ms, the latency the service is built to hold.
@@ -66,6 +67,23 @@ class CacheCounts(Collector):
         yield from (lookups, evictions, entries)
 
 
+class AdmissionCounts(Collector):
+    """What admission has counted itself, read when it is asked for: a refusal must cost next to nothing."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+
+    def collect(self) -> Iterator[Metric]:
+        limit = GaugeMetricFamily("searchbar_admission_limit", "Requests that may be in flight")
+        limit.add_metric([], self.admission.limit.limit)
+        in_flight = GaugeMetricFamily("searchbar_in_flight", "Requests being answered", labels=["class"])
+        refused = CounterMetricFamily("searchbar_refused", "Requests turned away at once with 429", labels=["class"])
+        for which, count in self.admission.in_flight.items():
+            in_flight.add_metric([which], count)
+            refused.add_metric([which], self.admission.refused[which])
+        yield from (limit, in_flight, refused)
+
+
 class Telemetry:
     """One application's metrics, in a registry of their own."""
 
@@ -88,6 +106,10 @@ class Telemetry:
     def watch(self, part: str, cache: AnswerCache[Any, Any]) -> None:
         """Show the counts of `cache` under the name of its part from now on."""
         self._cache_counts.caches[part] = cache
+
+    def watch_admission(self, admission: Admission) -> None:
+        """Show the counts of `admission` from now on."""
+        self.registry.register(AdmissionCounts(admission))
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self.requests.labels(route, str(status)).observe(seconds)

@@ -29,6 +29,14 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SHM = Path("/dev/shm")  # where glibc's shm_open puts its files
 _TMP = Path("/tmp")  # hard-coded in Triton's python backend
+_NICE = 10  # the gateway comes first, refusals above all; the models have what it leaves (docs/adr/0019-admission.md)
+
+
+def yield_to_the_owner() -> None:
+    """Lowers the priority of this process and what it starts, within its session and, where Linux groups by session, of it."""
+    os.nice(_NICE)
+    with suppress(OSError):  # a kernel without autogroups
+        Path("/proc/self/autogroup").write_text(str(_NICE))
 
 
 def _namespace_prefix() -> str:
@@ -135,6 +143,7 @@ class Launcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         launcher = os.getpid()
+        yield_to_the_owner()
         self._server = os.fork()
         if self._server == 0:
             self._become_server(launcher)

@@ -4,6 +4,8 @@ Open loop (`drive`): requests are due at times fixed beforehand, whatever become
 the moment a request was *due*. A server that stalls is charged for all who would have come meanwhile, which a closed loop
 forgets (Gil Tene's "coordinated omission"; HdrHistogram's and wrk2's correction is not needed where arrivals do not wait).
 Closed loop (`saturate`): so many callers, each sending its next request when it has its answer; for a server's limit.
+
+No task, future or timer of its own for a request: answers come by callback, and one timer a run sends what is due.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -19,6 +22,9 @@ from urllib.parse import urlsplit
 import httptools
 
 FAILED = 0  # the status of a request without an answer
+SWEEP_S = 0.1  # between two looks for requests past their time
+TICK_S = 0.001  # what uvloop's timers resolve; a shorter pause would be a busy wait
+BURST = 32  # most requests sent in a row: a generator that has fallen behind still reads answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,93 +74,163 @@ class Sample(NamedTuple):
         return (self.done - self.sent) * 1000
 
 
+class Asked(NamedTuple):
+    """A request, when it was due, and who is told what became of it."""
+
+    request: Request
+    due: float
+    done: Callable[[Sample], None]
+
+
 class Connection(asyncio.Protocol):
     """One keep-alive connection, one request at a time."""
 
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.answered: asyncio.Future[int] | None = None
+    def __init__(self, pool: Connections) -> None:
+        self.asked: Asked | None = None
+        self.sent = 0.0
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    @property
+    def lost(self) -> bool:
+        return self._transport is None
+
+    def send(self, asked: Asked) -> None:
+        self.asked, self.sent = asked, time.perf_counter()
+        if self._transport is None:
+            self.end(FAILED, "connection lost")
+        else:
+            self._transport.write(asked.request.encode(self._pool.host))
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as exc:
-            self._fail(f"not HTTP: {exc}")
+            self.end(FAILED, f"not HTTP: {exc}")
 
     def on_message_complete(self) -> None:
         status, keep = self._parser.get_status_code(), self._parser.should_keep_alive()
         self._parser = httptools.HttpResponseParser(self)
         if not keep:
             self.close()
-        if self.answered is not None and not self.answered.done():
-            self.answered.set_result(status)
+        self.end(status)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        self._fail(f"connection lost: {exc or 'closed by the server'}")
+        self._transport = None
+        self.end(FAILED, f"connection lost: {exc or 'closed by the server'}")
 
-    def send(self, data: bytes) -> asyncio.Future[int]:
-        """The status of the answer to `data`; ConnectionError when there will be none."""
-        self.answered = asyncio.get_running_loop().create_future()
-        if self.transport is None:
-            self._fail("connection lost")
-        else:
-            self.transport.write(data)
-        return self.answered
+    def end(self, status: int, error: str = "") -> None:
+        """Tell what became of the request under way, if there is one, and be free for the next or gone."""
+        asked, self.asked = self.asked, None
+        if status == FAILED:
+            self.close()
+        if asked is not None:
+            sample = Sample(asked.request.path, asked.due, self.sent, time.perf_counter(), status, error)
+            self._pool.release(self, usable=not self.lost)
+            asked.done(sample)
 
     def close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-            self.transport = None
-
-    def _fail(self, why: str) -> None:
-        if self.answered is not None and not self.answered.done():
-            self.answered.set_exception(ConnectionError(why))
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
 
 
 class Connections:
-    """At most `most` connections to one server, opened as they are needed; callers wait for a free one in order."""
+    """At most `most` connections to one server, opened as they are needed; requests wait for a free one in order."""
 
-    def __init__(self, base_url: str, most: int) -> None:
+    def __init__(self, base_url: str, most: int, timeout_s: float) -> None:
         parts = urlsplit(base_url)
         self.host = parts.hostname or "127.0.0.1"
         self.port = parts.port or 80
+        self._loop = asyncio.get_running_loop()
+        self._timeout_s = timeout_s
+        self._free = most  # connections that may be opened yet
         self._idle: list[Connection] = []
-        self._free = asyncio.Semaphore(most)
+        self._busy: set[Connection] = set()
+        self._waiting: deque[Asked] = deque()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._sweep = self._loop.call_later(SWEEP_S, self._end_the_late)
 
-    async def ask(self, request: Request, due: float, timeout_s: float) -> Sample:
-        """Send one request that was due at `due`; never raises, its sample tells."""
-        async with self._free:
-            sent = time.perf_counter()
-            connection = None
-            try:
-                connection = self._idle.pop() if self._idle else await asyncio.wait_for(self._open(), timeout_s)
-                sent = time.perf_counter()
-                status = await asyncio.wait_for(connection.send(request.encode(self.host)), timeout_s)
-            except asyncio.TimeoutError:
-                failure = f"no answer within {timeout_s:g} s"
-            except OSError as exc:
-                failure = str(exc)
-            else:
-                if connection.transport is not None:
-                    self._idle.append(connection)
-                return Sample(request.path, due, sent, time.perf_counter(), status)
-            if connection is not None:
-                connection.close()
-            return Sample(request.path, due, sent, time.perf_counter(), FAILED, failure)
+    def ask(self, request: Request, due: float, done: Callable[[Sample], None]) -> None:
+        """Send `request`, which was due at `due`; `done` gets its sample, whatever happens."""
+        self._send(Asked(request, due, done))
 
-    async def _open(self) -> Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, self.host, self.port)
-        return connection
+    def _send(self, asked: Asked) -> None:
+        while self._idle and self._idle[-1].lost:  # the server closes what is idle for long
+            self._idle.pop()
+            self._free += 1
+        if self._idle:
+            connection = self._idle.pop()
+            self._busy.add(connection)
+            connection.send(asked)
+        elif self._free:
+            self._free -= 1
+            task = self._loop.create_task(self._open(asked))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        else:
+            self._waiting.append(asked)
+
+    async def _open(self, asked: Asked) -> None:
+        began = time.perf_counter()
+        try:
+            opening = self._loop.create_connection(lambda: Connection(self), self.host, self.port)
+            _, connection = await asyncio.wait_for(opening, self._timeout_s)
+        except (OSError, asyncio.TimeoutError) as exc:
+            self._free += 1
+            failure = f"no answer within {self._timeout_s:g} s" if isinstance(exc, asyncio.TimeoutError) else str(exc)
+            asked.done(Sample(asked.request.path, asked.due, began, time.perf_counter(), FAILED, failure))
+            self._serve_the_next()
+        else:
+            self._busy.add(connection)
+            connection.send(asked)
+
+    def release(self, connection: Connection, usable: bool) -> None:
+        """`connection` has ended its request."""
+        self._busy.discard(connection)
+        if usable:
+            self._idle.append(connection)
+        else:
+            self._free += 1
+        self._serve_the_next()
+
+    def _serve_the_next(self) -> None:
+        if self._waiting and (self._idle or self._free):
+            self._send(self._waiting.popleft())
+
+    def _end_the_late(self) -> None:
+        oldest = time.perf_counter() - self._timeout_s
+        for connection in [connection for connection in self._busy if connection.sent < oldest]:
+            connection.end(FAILED, f"no answer within {self._timeout_s:g} s")
+        self._sweep = self._loop.call_later(SWEEP_S, self._end_the_late)
 
     def close(self) -> None:
+        self._sweep.cancel()
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+
+class Run:
+    """Samples of one run, and when all requests of it have theirs."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.asked = 0
+        self.closed = False  # nothing more will be asked
+        self.over = asyncio.Event()
+
+    def done(self, sample: Sample) -> None:
+        self.samples.append(sample)
+        self.check()
+
+    def check(self) -> None:
+        if self.closed and len(self.samples) == self.asked:
+            self.over.set()
 
 
 async def drive(
@@ -177,37 +253,33 @@ async def drive(
         seed: draws exponential pauses (a Poisson process); None sends at equal ones.
         progress: told how many were sent, ten times a second.
     """
-    pool, loop = Connections(base_url, connections), asyncio.get_running_loop()
-    tasks: set[asyncio.Task[Sample]] = set()
-    samples: list[Sample] = []
-
-    def finished(task: asyncio.Task[Sample]) -> None:
-        tasks.discard(task)
-        samples.append(task.result())
-
+    pool, loop, run = Connections(base_url, connections, timeout_s), asyncio.get_running_loop(), Run()
+    source = zip(arrivals(rate_per_s, duration_s, seed), requests, strict=False)
     told = start = time.perf_counter() + 0.05
-    sent = 0
-    source = iter(requests)
-    for after in arrivals(rate_per_s, duration_s, seed):
-        due = start + after
-        while (wait := due - time.perf_counter()) > 0:  # noqa: ASYNC110 (a clock, not an event, is waited for)
-            await asyncio.sleep(wait)
-        request = next(source, None)
-        if request is None:
-            break
-        task = loop.create_task(pool.ask(request, due, timeout_s))
-        tasks.add(task)
-        task.add_done_callback(finished)
-        sent += 1
-        if due - told >= 0.1:
-            told = due
-            progress(sent)
-            await asyncio.sleep(0)  # a generator that has fallen behind still reads answers
-    while tasks:
-        await asyncio.wait(tasks)
+    upcoming = next(source, None)
+
+    def send_what_is_due() -> None:
+        nonlocal upcoming, told
+        now, burst = time.perf_counter(), 0
+        while upcoming is not None and (due := start + upcoming[0]) <= now and burst < BURST:
+            run.asked += 1
+            burst += 1
+            pool.ask(upcoming[1], due, run.done)
+            upcoming = next(source, None)
+        if now - told >= 0.1:
+            told = now
+            progress(run.asked)
+        if upcoming is None:
+            run.closed = True
+            run.check()
+        else:
+            loop.call_later(max(TICK_S, start + upcoming[0] - time.perf_counter()), send_what_is_due)
+
+    send_what_is_due()
+    await run.over.wait()
     pool.close()
-    progress(sent)
-    return samples
+    progress(run.asked)
+    return run.samples
 
 
 async def saturate(
@@ -220,22 +292,31 @@ async def saturate(
     progress: Callable[[int], None] = lambda sent: None,
 ) -> list[Sample]:
     """Let `callers` ask one request after the other for `duration_s`."""
-    pool, source = Connections(base_url, callers), iter(requests)
-    samples: list[Sample] = []
+    pool, source, run = Connections(base_url, callers, timeout_s), iter(requests), Run()
     until = time.perf_counter() + duration_s
 
-    async def caller() -> None:
-        while (now := time.perf_counter()) < until:
-            request = next(source, None)
-            if request is None:
-                return
-            samples.append(await pool.ask(request, now, timeout_s))
-            if len(samples) % 100 == 0:
-                progress(len(samples))
+    def ask(_: object = None) -> None:
+        now = time.perf_counter()
+        request = next(source, None) if now < until else None
+        if request is None:
+            run.closed = True
+            return
+        run.asked += 1
+        if run.asked % 100 == 0:
+            progress(run.asked)
+        pool.ask(request, now, answered)
 
-    await asyncio.gather(*(caller() for _ in range(callers)))
+    def answered(sample: Sample) -> None:
+        asyncio.get_running_loop().call_soon(ask)  # not here: a server that refuses connections would recurse
+        run.samples.append(sample)
+        asyncio.get_running_loop().call_soon(run.check)
+
+    for _ in range(callers):
+        ask()
+    run.check()
+    await run.over.wait()
     pool.close()
-    return samples
+    return run.samples
 
 
 def arrivals(rate_per_s: float, duration_s: float, seed: int | None) -> Iterator[float]:

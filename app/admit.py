@@ -1,0 +1,77 @@
+"""Plain ASGI middleware that refuses what admission does not let in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.admission import OF_PATH, Admission
+from app.middleware import HEADERS
+from app.problems import OPENAI_PATH
+
+DETAIL = "more requests are in flight than are useful"
+
+
+def refusal(path: str) -> tuple[Message, Message]:
+    """The two messages of a refusal of `path`, made beforehand: a refusal must cost next to nothing."""
+    body = {"type": "about:blank", "title": "Overloaded", "status": 429, "detail": DETAIL}
+    if path == OPENAI_PATH:
+        body["error"] = {"message": DETAIL, "type": "server_error", "param": None}
+    content = orjson.dumps(body)
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"retry-after", b"1"),
+        *HEADERS,
+    ]
+    return {"type": "http.response.start", "status": 429, "headers": headers}, {"type": "http.response.body", "body": content}
+
+
+class Admit:
+    """Refuses what `admission` does not let in: 429 with `Retry-After` and a problem document, before anything else is done.
+
+    A place is taken when the body is there: a client that sends slowly holds none.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Admission, max_body_bytes: int) -> None:
+        self.app = app
+        self.admission = admission
+        self.max_body_bytes = max_body_bytes
+        self._refusals = {path: refusal(path) for path in OF_PATH}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        which = OF_PATH.get(scope["path"]) if scope["type"] == "http" else None
+        if which is None:
+            return await self.app(scope, receive, send)
+        if scope["method"] == "POST":
+            receive = await self._received(receive)
+        if not self.admission.enter(which):
+            start, body = self._refusals[scope["path"]]
+            await send(dict(start))  # whoever wraps `send` may change it
+            return await send(body)
+        asyncio.get_running_loop().call_soon(self._turned, time.perf_counter())
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.admission.leave(which)
+
+    def _turned(self, admitted: float) -> None:
+        self.admission.limit.turned(time.perf_counter() - admitted)
+
+    async def _received(self, receive: Receive) -> Receive:
+        """Wait for the body, as far as it may be long; whoever calls what is returned gets it again."""
+        messages, size, more = deque[Message](), 0, True
+        while more and size <= self.max_body_bytes:
+            message = await receive()
+            messages.append(message)
+            size += len(message.get("body", b""))
+            more = message.get("more_body", False)
+
+        async def again() -> Message:
+            return messages.popleft() if messages else await receive()
+
+        return again

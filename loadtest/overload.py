@@ -1,0 +1,242 @@
+"""Three times what the server can take: finds its limit, goes beyond it, and comes back, in one run."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import uvloop
+
+from loadtest.openloop import Request, Sample, drive
+from loadtest.run import difference, requests
+from loadtest.scenarios import EMBED, SEARCH, SPELLCHECK, WARM_UP_S, Scenario
+from loadtest.server import Target
+
+RAMP, BURST, AFTER = "ramp", "overload", "after"
+GROWTH = 1.15  # from one step of the ramp to the next
+HALVINGS = 2  # of the gap between the last rate held and the first missed
+MOST_FAILED = 0.01  # share of requests at a rate that counts as held
+REFUSED = 429
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """An overload and what must be true of it.
+
+    Attributes:
+        load: what is asked; its rate is where the ramp begins, its p90 the budget of the un-overloaded maximum.
+        factor: of the un-overloaded maximum, during the burst.
+        seconds: how long the burst is.
+        step_s: how long each rate of the ramp, and the un-overloaded rate afterwards, is held.
+        goodput: share of the un-overloaded maximum that must be answered during the burst.
+        slower: most p90 of the accepted during the burst and, once recovered, of all, as multiples of the un-overloaded p90.
+        refusal_ms: in which every refusal must have been answered.
+        recovery_s: after the burst, from when on all must be as before it.
+    """
+
+    load: Scenario
+    factor: float = 3.0
+    seconds: float = 30.0
+    step_s: float = 10.0
+    goodput: float = 0.9
+    slower: tuple[float, float] = (2.0, 1.5)
+    refusal_ms: float = 5.0
+    recovery_s: float = 2.0
+
+    @property
+    def name(self) -> str:
+        return self.load.name
+
+    @property
+    def says(self) -> str:
+        """The overload in words."""
+        routes = ", ".join(f"/v1/{route}" for route, _ in self.load.routes)
+        return (
+            f"{routes}, {self.factor:g} × the most it answers with p90 ≤ {self.load.p90_ms:g} ms, for {self.seconds:g} s: "
+            f"goodput ≥ {100 * self.goodput:g} %, p90 ≤ {self.slower[0]:g} ×, refusals under {self.refusal_ms:g} ms, "
+            f"recovery in {self.recovery_s:g} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One rate and what became of it.
+
+    Attributes:
+        goodput_per_s: answers with status 200 to requests due in a second.
+        p90_ms: of those answers, from when they were due.
+        refused: how many were refused.
+        refusal_ms: p50, p99, p99.9 and maximum of the refusals, from when they were sent.
+        slow_refusals: share of the refusals that took longer than they may.
+        failures: what became of requests neither answered nor refused, and how often.
+        busy: processors kept busy, by process name, the generator among them.
+    """
+
+    name: str
+    rate_per_s: float
+    goodput_per_s: float
+    p90_ms: float
+    refused: int
+    refusal_ms: tuple[float, ...]
+    slow_refusals: float
+    failures: dict[str, int]
+    busy: dict[str, float]
+
+    def held(self, budget_ms: float) -> bool:
+        return self.p90_ms <= budget_ms and self.goodput_per_s >= (1 - MOST_FAILED) * self.rate_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Overloaded:
+    """What a run left.
+
+    Attributes:
+        ramp: the rates tried, in order.
+        normal: the one of them that is the un-overloaded maximum; None when not even the first was held.
+        burst, after: the overload, and the un-overloaded rate after it; None without a maximum.
+        recovered: `after` from `recovery_s` on.
+        samples: every request with the name of its phase.
+    """
+
+    ramp: list[Phase]
+    normal: Phase | None
+    burst: Phase | None
+    after: Phase | None
+    recovered: Phase | None
+    samples: list[tuple[str, Sample]]
+
+
+class Driver:
+    """Drives one target with consecutive rates of one load."""
+
+    def __init__(self, overload: Overload, target: Target, progress: Callable[[str], None]) -> None:
+        self.overload = overload
+        self.samples: list[tuple[str, Sample]] = []
+        self._target = target
+        self._progress = progress
+        self._queries = overload.load.queries()
+
+    def prepare(self, rate_per_s: float, seconds: float) -> list[Request]:
+        """Requests drawn beforehand: drawing them would take processor time from the server that is measured."""
+        log = list(itertools.islice(self._queries, round(rate_per_s * seconds)))
+        return list(requests(self.overload.load, log))
+
+    def drive(
+        self, name: str, rate_per_s: float, seconds: float, asked: list[Request] | None = None
+    ) -> tuple[Phase, list[Sample]]:
+        asked = asked or self.prepare(rate_per_s, seconds)
+        cpu_s, own_s = self._target.cpu_s(), time.process_time()
+        samples = uvloop.run(drive(self._target.url, asked, rate_per_s=rate_per_s, duration_s=seconds))
+        used = {**difference(self._target.cpu_s(), cpu_s), "generator": time.process_time() - own_s}
+        busy = {process: round(share, 3) for process, s in sorted(used.items()) if (share := s / seconds) >= 0.01}
+        self.samples += [(name, sample) for sample in samples]
+        found = phase(name, rate_per_s, seconds, samples, busy, self.overload.refusal_ms)
+        self._progress(f"{name} {rate_per_s:.0f}/s: {found.goodput_per_s:.0f}/s answered, p90 {found.p90_ms:.1f} ms")
+        return found, samples
+
+
+def phase(
+    name: str, rate_per_s: float, seconds: float, samples: list[Sample], busy: dict[str, float], refusal_ms: float
+) -> Phase:
+    """What became of the requests of one rate."""
+    good = [sample.latency_ms for sample in samples if sample.status == 200]
+    refused = [sample.service_ms for sample in samples if sample.status == REFUSED]
+    return Phase(
+        name=name,
+        rate_per_s=rate_per_s,
+        goodput_per_s=len(good) / seconds,
+        p90_ms=float(np.percentile(good, 90)) if good else float("inf"),
+        refused=len(refused),
+        refusal_ms=tuple(float(value) for value in np.percentile(refused, (50, 99, 99.9, 100))) if refused else (),
+        slow_refusals=float(np.mean(np.array(refused) >= refusal_ms)) if refused else 0.0,
+        failures=dict(Counter(sample.error or str(sample.status) for sample in samples if sample.status not in (200, REFUSED))),
+        busy=busy,
+    )
+
+
+def run_overload(overload: Overload, target: Target, progress: Callable[[str], None] = lambda line: None) -> Overloaded:
+    """Find the un-overloaded maximum of `target`, overload it, and ask as much as before again."""
+    driver = Driver(overload, target, progress)
+    driver.drive("warm-up", overload.load.rate_per_s, WARM_UP_S)
+    driver.samples.clear()
+    ramp: list[Phase] = []
+    for rate in rates(overload, ramp):
+        ramp.append(driver.drive(RAMP, rate, overload.step_s)[0])
+    normal = max((step for step in ramp if step.held(overload.load.p90_ms)), key=lambda step: step.rate_per_s, default=None)
+    if normal is None:
+        return Overloaded(ramp, None, None, None, None, driver.samples)
+    high = overload.factor * normal.rate_per_s
+    beyond, again = driver.prepare(high, overload.seconds), driver.prepare(normal.rate_per_s, overload.step_s)
+    burst, _ = driver.drive(BURST, high, overload.seconds, beyond)
+    after, samples = driver.drive(AFTER, normal.rate_per_s, overload.step_s, again)
+    began = min(sample.due for sample in samples)
+    late = [sample for sample in samples if sample.due - began >= overload.recovery_s]
+    rest_s = overload.step_s - overload.recovery_s
+    recovered = phase(AFTER, normal.rate_per_s, rest_s, late, {}, overload.refusal_ms)
+    return Overloaded(ramp, normal, burst, after, recovered, driver.samples)
+
+
+def rates(overload: Overload, ramp: list[Phase]) -> Iterator[float]:
+    """Rates to try next, by what became of those before: up until one is missed twice, then halving the gap.
+
+    Twice, because a single stall of half a second is no limit, and an overload of three times too little shows nothing.
+    """
+    rate = overload.load.rate_per_s
+    while True:
+        yield rate
+        if not ramp[-1].held(overload.load.p90_ms):
+            yield rate
+        if not ramp[-1].held(overload.load.p90_ms):
+            break
+        rate *= GROWTH
+    held, missed = rate / GROWTH, rate
+    if held < overload.load.rate_per_s:  # not even the first
+        return
+    for _ in range(HALVINGS):
+        middle = (held + missed) / 2
+        yield middle
+        held, missed = (middle, missed) if ramp[-1].held(overload.load.p90_ms) else (held, middle)
+
+
+def missed_overload(overload: Overload, found: Overloaded) -> list[str]:
+    """What the run did not hold; empty when it held everything."""
+    normal, burst, after, recovered = found.normal, found.burst, found.after, found.recovered
+    if normal is None or burst is None or after is None or recovered is None:
+        return [f"p90 over {overload.load.p90_ms:g} ms or failures at {overload.load.rate_per_s:g}/s already"]
+    wrong = []
+    if burst.goodput_per_s < overload.goodput * normal.goodput_per_s:
+        wrong.append(f"goodput {100 * burst.goodput_per_s / normal.goodput_per_s:.0f} % of the un-overloaded maximum")
+    if burst.p90_ms > overload.slower[0] * normal.p90_ms:
+        wrong.append(f"p90 of the accepted {burst.p90_ms / normal.p90_ms:.1f} × the un-overloaded")
+    if burst.slow_refusals:
+        slow = f"{100 * burst.slow_refusals:.2f} % of the refusals took {overload.refusal_ms:g} ms or more"
+        wrong.append(f"{slow} (p99 {burst.refusal_ms[1]:.1f}, most {burst.refusal_ms[3]:.1f})")
+    failures = Counter(burst.failures) + Counter(after.failures)
+    if failures:
+        wrong.append("neither answered nor refused: " + ", ".join(f"{count} × {kind}" for kind, count in failures.items()))
+    if recovered.p90_ms > overload.slower[1] * normal.p90_ms:
+        wrong.append(f"p90 {recovered.p90_ms / normal.p90_ms:.1f} × as long {overload.recovery_s:g} s after the overload")
+    if recovered.refused > MOST_FAILED * recovered.rate_per_s * (overload.step_s - overload.recovery_s):
+        wrong.append(f"{recovered.refused} refused from {overload.recovery_s:g} s after the overload on")
+    return wrong
+
+
+def shortened(overload: Overload, seconds: float | None, rate_per_s: float | None) -> Overload:
+    """The same with a burst of other length, or a ramp from another rate."""
+    load = replace(overload.load, rate_per_s=rate_per_s or overload.load.rate_per_s)
+    if seconds is None:
+        return replace(overload, load=load)
+    return replace(overload, load=load, seconds=seconds, step_s=min(overload.step_s, seconds))
+
+
+OVERLOADS = {
+    overload.name: overload
+    for overload in (
+        Overload(Scenario("overload", ((EMBED, 1.0),), 500, 25, "distinct")),
+        Overload(Scenario("overload-mixed", ((SEARCH, 0.6), (SPELLCHECK, 0.2), (EMBED, 0.2)), 300, 50, "zipf")),
+    )
+}

@@ -1,0 +1,26 @@
+"""Far more requests than two cores answer, on the real stack."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import httpx
+import uvloop
+
+from loadtest.openloop import Request, drive
+from tests.conftest import Serving
+
+
+def test_an_overload_is_refused_and_leaves_nothing_behind(serving: Serving) -> None:
+    """Of 4,000 different embeddings asked for within a second some are answered and the rest refused, none fails or hangs;
+    what is asked afterwards is answered whole."""
+    asked = [Request("/v1/embed", json.dumps({"query": f"overload number {n}"}).encode()) for n in range(4_000)]
+    samples = uvloop.run(drive(serving.url, asked, rate_per_s=4_000, duration_s=1, timeout_s=30))
+    counted = Counter(sample.status for sample in samples)
+    assert set(counted) == {200, 429} and sum(counted.values()) == 4_000
+    answer = httpx.post(f"{serving.url}/v1/search", json={"query": "bilie jean"}, timeout=10)
+    assert (answer.status_code, answer.json()["degraded"]) == (200, [])
+    metrics = httpx.get(f"{serving.url}/metrics", timeout=10).text
+    assert 'searchbar_in_flight{class="bulk"} 0.0' in metrics
+    assert f'searchbar_refused_total{{class="bulk"}} {counted[429]}.0' in metrics

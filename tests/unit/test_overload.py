@@ -1,0 +1,73 @@
+"""The overload: which rates it tries, and what it makes of what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from loadtest.openloop import Sample
+from loadtest.overload import OVERLOADS, RAMP, Overload, Overloaded, Phase, missed_overload, phase, rates
+
+OVERLOAD = OVERLOADS["overload"]
+BUDGET_MS = OVERLOAD.load.p90_ms
+
+
+def step(rate: float, p90_ms: float = 10.0, answered: float | None = None) -> Phase:
+    return Phase(RAMP, rate, rate if answered is None else answered, p90_ms, 0, (), 0.0, {}, {})
+
+
+def tried(overload: Overload, limit: float, stalls: int = 0) -> list[Phase]:
+    """The ramp of a server that holds rates up to `limit`, but misses the first `stalls` whatever they are."""
+    ramp: list[Phase] = []
+    for rate in rates(overload, ramp):
+        ramp.append(step(rate, BUDGET_MS + 1 if rate > limit or len(ramp) < stalls else BUDGET_MS))
+    return ramp
+
+
+@pytest.mark.parametrize("stalls", [0, 1])
+def test_the_ramp_finds_the_limit(stalls: int) -> None:
+    """The best rate held is within a twentieth of the limit, and one stall does not end the ramp."""
+    ramp = tried(OVERLOAD, 930.0, stalls)
+    best = max(one.rate_per_s for one in ramp if one.held(BUDGET_MS))
+    assert 0.95 * 930 <= best <= 930
+
+
+def test_a_server_that_holds_nothing_is_tried_twice() -> None:
+    """The ramp ends where it begins, and the verdict says so."""
+    ramp = tried(OVERLOAD, 0.0)
+    assert len(ramp) == 2
+    assert missed_overload(OVERLOAD, Overloaded(ramp, None, None, None, None, [])) != []
+
+
+def test_a_phase_counts_what_became_of_its_requests() -> None:
+    """Answers from when they were due, refusals from when they were sent, failures by kind."""
+    samples = [Sample("/", 0.0, 1.0, 1.002, 200), Sample("/", 0.0, 1.0, 1.006, 429), Sample("/", 0.0, 1.0, 1.001, 429)]
+    samples += [Sample("/", 0.0, 1.0, 1.1, 503), Sample("/", 0.0, 1.0, 1.1, 0, "connection lost")]
+    found = phase(RAMP, 5.0, 1.0, samples, {}, 5.0)
+    assert (found.goodput_per_s, found.p90_ms, found.refused) == (1.0, pytest.approx(1002.0), 2)
+    assert found.refusal_ms[-1] == pytest.approx(6.0) and found.slow_refusals == 0.5
+    assert found.failures == {"503": 1, "connection lost": 1}
+
+
+HELD = step(900.0, 20.0)
+BURST = replace(step(2700.0, 39.0, 850.0), refused=50_000, refusal_ms=(0.5, 1.0, 2.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("burst", "after", "missed"),
+    [
+        pytest.param(BURST, HELD, "", id="held"),
+        pytest.param(replace(BURST, goodput_per_s=700.0), HELD, "goodput 78 %", id="too little answered"),
+        pytest.param(replace(BURST, p90_ms=41.0), HELD, "p90 of the accepted", id="too slow"),
+        pytest.param(replace(BURST, slow_refusals=0.001), HELD, "refusals took", id="a refusal too late"),
+        pytest.param(replace(BURST, failures={"500": 1}), HELD, "1 × 500", id="a failure"),
+        pytest.param(BURST, replace(HELD, p90_ms=50.0), "2 s after", id="still slow afterwards"),
+        pytest.param(BURST, replace(HELD, refused=500), "500 refused", id="still refusing afterwards"),
+    ],
+)
+def test_the_verdict_names_what_was_missed(burst: Phase, after: Phase, missed: str) -> None:
+    """Each limit is checked on its own."""
+    wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, burst, after, after, []))
+    assert len(wrong) == bool(missed)
+    assert missed in "".join(wrong)
