@@ -24,6 +24,7 @@ STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
     errors.Forbidden: (403, "Forbidden"),
     errors.UnknownItem: (404, "Not found"),
     errors.Overloaded: (429, "Overloaded"),
+    errors.RateExceeded: (429, "Rate exceeded"),
     errors.ModelUnavailable: (503, "Model unavailable"),
     errors.IndexUnavailable: (503, "Index unavailable"),
     errors.ModelFailed: (503, "Model failed"),
@@ -67,11 +68,15 @@ async def on_validation_error(request: Request, exc: Exception) -> Response:
     return problem(422, "Invalid input", detail, errors=found, **openai_error(request, detail, found[0]["field"]))
 
 
-def openai_error(request: Request, message: str, field: str | None) -> dict[str, Any]:
-    """The extension member from which OpenAI's clients take what they print, for the route that is theirs."""
+def openai_error(request: Request, message: str, field: str | None, kind: str | None = None) -> dict[str, Any]:
+    """The extension member from which OpenAI's clients take what they print, for the route that is theirs.
+
+    Without a `kind` the error is the request's where a field is named, else the server's.
+    """
     if request.url.path != OPENAI_PATH:
         return {}
-    return {"error": {"message": message, "type": "invalid_request_error" if field else "server_error", "param": field}}
+    kind = kind or ("invalid_request_error" if field else "server_error")
+    return {"error": {"message": message, "type": kind, "param": field}}
 
 
 def field(error: dict[str, Any]) -> str:
@@ -91,7 +96,8 @@ async def on_http_error(request: Request, exc: Exception) -> Response:
 
 async def on_defect(request: Request, exc: Exception) -> Response:
     log.exception("%s %s", request.method, request.url.path, exc_info=exc)
-    return problem(500, "Internal error", "this is a defect of the service; its log has the details")
+    headers = {name.decode(): value.decode() for name, value in request.app.state.headers}  # no middleware of ours sees it
+    return problem(500, "Internal error", "this is a defect of the service; its log has the details", headers)
 
 
 def _clean(text: str) -> str:
