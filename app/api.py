@@ -220,6 +220,7 @@ def clean(text: str) -> str:
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {"application/problem+json": {}}, "description": text}
     for status, text in {
+        400: "The body is no text",
         413: "Body over the limit",
         422: "A field is wrong; `errors` names it",
         429: "Overloaded: retry after `Retry-After`",

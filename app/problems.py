@@ -9,12 +9,14 @@ import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from app import errors
 
 log = logging.getLogger("searchbar.http")
 
 OPENAI_PATH = "/v1/embeddings"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
     errors.TooLarge: (413, "Too large"),
@@ -91,7 +93,18 @@ async def on_http_error(request: Request, exc: Exception) -> Response:
     """Unknown routes, wrong methods and unreadable bodies, in the same shape as every other error."""
     assert isinstance(exc, HTTPException)
     titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Too large"}
-    return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), dict(exc.headers or {}))
+    headers = dict(exc.headers or {})
+    if exc.status_code == 405:
+        headers["Allow"] = allowed(request)
+    return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), headers)
+
+
+def allowed(request: Request) -> str:
+    """The methods of the path, for `Allow`: the framework names those of the first route alone that has the path."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    asked = [{**request.scope, "method": method} for method in METHODS]
+    found = [scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return ", ".join(found) or "GET, HEAD"  # the page's files
 
 
 async def on_defect(request: Request, exc: Exception) -> Response:
