@@ -97,10 +97,7 @@ class TritonClient:
 
 DISAGREEMENTS = {  # (gRPC's words, through TLS) → what that means
     ("CERTIFICATE_VERIFY_FAILED", True): "shows a certificate that none in SEARCHBAR_TRITON_CA has signed",
-    (
-        "Hostname Verification Check failed",
-        True,
-    ): "shows a certificate of another name: reach it by a name that the certificate has",
+    ("Hostname Verification Check failed", True): "shows a certificate of another name: call it by one that is in it",
     ("WRONG_VERSION_NUMBER", True): "speaks no TLS: unset SEARCHBAR_TRITON_CA, or start it with --grpc-use-ssl",
     ("Socket closed", True): "hung up: if it asks for a certificate, SEARCHBAR_TRITON_CERT must be one that it accepts",
     ("Socket closed", False): "hung up: if it speaks TLS, set SEARCHBAR_TRITON_CA",
