@@ -19,7 +19,8 @@ def _number(given: object) -> object:
     return given
 
 
-Whole = Annotated[int, BeforeValidator(_number)]
+Number = BeforeValidator(_number)  # behind the limits: before them it keeps them out of the document
+Year = Annotated[int, Field(ge=0, le=9999), Number]
 
 
 class Body(BaseModel):
@@ -54,8 +55,8 @@ class QueryBody(Body):
 
 
 class YearRange(Body):
-    gte: Whole | None = Field(None, ge=0, le=9999)
-    lte: Whole | None = Field(None, ge=0, le=9999)
+    gte: Year | None = None
+    lte: Year | None = None
 
 
 class FilterBody(Body):
@@ -77,7 +78,7 @@ class SearchBody(Body):
     )
 
     query: Query
-    limit: Whole = Field(10, ge=1, le=100)
+    limit: Annotated[int, Field(ge=1, le=100), Number] = 10
     filters: FilterBody = Field(default_factory=FilterBody)
 
 
@@ -91,7 +92,9 @@ class OpenAIEmbeddingsBody(BaseModel):
     input: Query | Annotated[list[Query], Field(min_length=1, max_length=64)]
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Whole | None = Field(None, ge=1, description="the first so many, of length 1 again; all when not given")
+    dimensions: Annotated[int, Field(ge=1), Number] | None = Field(
+        None, description="the first so many, of length 1 again; all when not given"
+    )
 
     @field_validator("input", mode="before")
     @classmethod
