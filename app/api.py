@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -18,11 +19,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
 from app import __version__, api_catalogue, schemas
+from app.access import Access, describe
 from app.admit import Admit
 from app.completion import MAX_LIMIT
 from app.domain import Correction, Hit
 from app.errors import InvalidInput, SearchbarError
 from app.gateway import Gateway
+from app.headers import PAGE as PAGE_HEADERS
+from app.headers import docs_policy
 from app.index.vectors import shorten
 from app.lean import Lean, lean_routes
 from app.middleware import BodyLimit, Measure, Traced
@@ -31,7 +35,6 @@ from app.spans import Tracer
 from app.text import normalise
 
 PAGE = Path(__file__).parent / "page"
-CONTENT_SECURITY_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 MODEL_NAME = "searchbar-embedder"
 EMBEDDINGS = orjson.OPT_SERIALIZE_NUMPY
 BUSIEST: dict[str, type[BaseModel]] = {
@@ -175,7 +178,14 @@ async def metrics(behind: Behind) -> Response:
 
 @router.get("/", include_in_schema=False)
 async def page() -> Response:
-    return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+    return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    html = get_swagger_ui_html(openapi_url="/openapi.json", title="Searchbar", swagger_favicon_url="/page/icon.svg")
+    html.headers["Content-Security-Policy"] = docs_policy(bytes(html.body))
+    return html
 
 
 def correction_json(text: str, c: Correction) -> dict[str, Any]:
@@ -211,6 +221,7 @@ def clean(text: str) -> str:
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {"application/problem+json": {}}, "description": text}
     for status, text in {
+        400: "The body is no text",
         413: "Body over the limit",
         422: "A field is wrong; `errors` names it",
         429: "Overloaded: retry after `Retry-After`",
@@ -226,6 +237,7 @@ def create_app(
     max_body_bytes: int = 64 * 1024,
     max_bulk_bytes: int = 64 * 1024 * 1024,
     admin_key: str | None = None,
+    access: Access = Access(),
     tracer: Tracer | None = None,
 ) -> FastAPI:
     """The application over a ready gateway; without `admin_key` nobody may change the catalogue."""
@@ -234,6 +246,8 @@ def create_app(
         version=__version__,
         summary="Spelling correction, query embedding and hybrid retrieval for a music search bar.",
         responses=PROBLEMS,
+        docs_url=None,  # ours is told apart by its policy
+        redoc_url=None,
     )
     app.include_router(router)
     app.include_router(api_catalogue.router)
@@ -244,11 +258,15 @@ def create_app(
     app.add_exception_handler(Exception, on_defect)
     app.add_middleware(Lean, gateway=gateway, routes=lean_routes(router.routes, BUSIEST))
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes, of_path={api_catalogue.BULK: max_bulk_bytes})
-    app.add_middleware(Measure, telemetry=gateway.telemetry)
+    access.guard(app)
+    app.add_middleware(Measure, telemetry=gateway.telemetry, headers=access.headers)
     if tracer is not None:
         app.add_middleware(Traced, tracer=tracer)
     if gateway.admission is not None:
         app.add_middleware(Admit, admission=gateway.admission, max_body_bytes=max_body_bytes)
     app.state.gateway = gateway
     app.state.admin_key = admin_key
+    app.state.headers = access.headers
+    plain = app.openapi
+    app.openapi = lambda: describe(plain(), access.keys is not None)  # type: ignore[method-assign]  # FastAPI's own way
     return app

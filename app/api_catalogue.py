@@ -29,6 +29,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {"application/problem+json": {}}, "description": text}
     for status, text in {401: "No admin key was sent", 403: "The key is wrong, or live updates are off"}.items()
 }
+WRONG_TYPE: dict[int | str, dict[str, Any]] = {415: {**PROBLEMS[401], "description": f"The body is not sent as {MEDIA_TYPE}"}}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {**PROBLEMS[401], "description": "There is no such item"}}
 
 router = APIRouter(tags=["catalogue"], responses=PROBLEMS)
@@ -61,7 +62,7 @@ NDJSON_BODY = {
 }
 
 
-@router.put(BULK, response_model=schemas.BulkOut, openapi_extra={"requestBody": NDJSON_BODY})
+@router.put(BULK, response_model=schemas.BulkOut, responses=WRONG_TYPE, openapi_extra={"requestBody": NDJSON_BODY})
 async def put_items(request: Request, catalogue: Live) -> Response:
     """Add items, or replace those of the same id: one JSON object a line, with the columns of catalogue files.
 

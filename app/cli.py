@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from app import __version__
 from app.cli_engines import engines, parity
 from app.cli_index import indexing, run_index
+from app.cli_keys import keys
 from app.cli_load import load
 from app.cli_sagemaker import sagemaker
 from app.cli_train import extra, train
@@ -36,6 +37,7 @@ cli.add_typer(train, name="train")
 cli.add_typer(sagemaker, name="sagemaker")
 cli.command()(tune)
 cli.add_typer(engines, name="engines")
+cli.add_typer(keys, name="keys")
 cli.command()(parity)
 cli.command()(load)
 bench = typer.Typer(help="Measure parts of the system.", no_args_is_help=True)

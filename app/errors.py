@@ -10,7 +10,8 @@
     ├── Unavailable             a part is away for now: retry later
     │   ├── ModelUnavailable    Triton is down, restarting, or a model is not ready
     │   ├── IndexUnavailable    the vector index cannot be read
-    │   └── Overloaded          admission turned the request away
+    │   ├── Overloaded          admission turned the request away
+    │   └── RateExceeded        the caller has asked more often than its key allows
     ├── DeadlineExceeded        the answer would have come too late
     ├── ModelFailed             Triton answered a request with an error of its own
     └── SetupError              the installation or its configuration is wrong; the message names the cure
@@ -77,6 +78,14 @@ class IndexUnavailable(Unavailable):
 
 class Overloaded(Unavailable):
     """More work is in flight than is useful; the request was turned away at once."""
+
+
+class RateExceeded(Unavailable):
+    """The caller has asked more often than its key allows; nothing else is wrong."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(SearchbarError):

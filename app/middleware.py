@@ -8,15 +8,10 @@ from collections.abc import Mapping
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.headers import HEADERS, complete
 from app.problems import problem
 from app.spans import Entered, Tracer
 from app.telemetry import Telemetry
-
-HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-]
 
 
 class BodyLimit:
@@ -57,9 +52,10 @@ class BodyLimit:
 class Measure:
     """Times each request under its route's template and adds the headers every answer carries."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, headers: list[tuple[bytes, bytes]] = HEADERS) -> None:
         self.app = app
         self.telemetry = telemetry
+        self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,7 +67,7 @@ class Measure:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *HEADERS]
+                complete(message, self.headers)
             await send(message)
 
         try:

@@ -9,12 +9,14 @@ import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from app import errors
 
 log = logging.getLogger("searchbar.http")
 
 OPENAI_PATH = "/v1/embeddings"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
     errors.TooLarge: (413, "Too large"),
@@ -24,6 +26,7 @@ STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
     errors.Forbidden: (403, "Forbidden"),
     errors.UnknownItem: (404, "Not found"),
     errors.Overloaded: (429, "Overloaded"),
+    errors.RateExceeded: (429, "Rate exceeded"),
     errors.ModelUnavailable: (503, "Model unavailable"),
     errors.IndexUnavailable: (503, "Index unavailable"),
     errors.ModelFailed: (503, "Model failed"),
@@ -67,11 +70,15 @@ async def on_validation_error(request: Request, exc: Exception) -> Response:
     return problem(422, "Invalid input", detail, errors=found, **openai_error(request, detail, found[0]["field"]))
 
 
-def openai_error(request: Request, message: str, field: str | None) -> dict[str, Any]:
-    """The extension member from which OpenAI's clients take what they print, for the route that is theirs."""
+def openai_error(request: Request, message: str, field: str | None, kind: str | None = None) -> dict[str, Any]:
+    """The extension member from which OpenAI's clients take what they print, for the route that is theirs.
+
+    Without a `kind` the error is the request's where a field is named, else the server's.
+    """
     if request.url.path != OPENAI_PATH:
         return {}
-    return {"error": {"message": message, "type": "invalid_request_error" if field else "server_error", "param": field}}
+    kind = kind or ("invalid_request_error" if field else "server_error")
+    return {"error": {"message": message, "type": kind, "param": field}}
 
 
 def field(error: dict[str, Any]) -> str:
@@ -86,12 +93,24 @@ async def on_http_error(request: Request, exc: Exception) -> Response:
     """Unknown routes, wrong methods and unreadable bodies, in the same shape as every other error."""
     assert isinstance(exc, HTTPException)
     titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Too large"}
-    return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), dict(exc.headers or {}))
+    headers = dict(exc.headers or {})
+    if exc.status_code == 405:
+        headers["Allow"] = allowed(request)
+    return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), headers)
+
+
+def allowed(request: Request) -> str:
+    """The methods of the path, for `Allow`: the framework names those of the first route alone that has the path."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    asked = [{**request.scope, "method": method} for method in METHODS]
+    found = [scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return ", ".join(found) or "GET, HEAD"  # the page's files
 
 
 async def on_defect(request: Request, exc: Exception) -> Response:
     log.exception("%s %s", request.method, request.url.path, exc_info=exc)
-    return problem(500, "Internal error", "this is a defect of the service; its log has the details")
+    headers = {name.decode(): value.decode() for name, value in request.app.state.headers}  # no middleware of ours sees it
+    return problem(500, "Internal error", "this is a defect of the service; its log has the details", headers)
 
 
 def _clean(text: str) -> str:

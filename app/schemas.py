@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from app.domain import Action, Filters, Kind
 
 Query = Annotated[str, Field(min_length=1, max_length=256)]
 Timings = Annotated[dict[str, float], Field(description="milliseconds by stage", examples=[{"speller": 4.1, "total": 4.3}])]
+
+
+def _number(given: object) -> object:
+    """JSON has numbers, so 5 and 5.0 are one, "5" and true are none; pydantic by itself takes both or neither."""
+    if isinstance(given, (bool, str)):
+        raise ValueError("a number is expected")
+    return given
+
+
+Number = BeforeValidator(_number)  # behind the limits: before them it keeps them out of the document
+Year = Annotated[int, Field(ge=0, le=9999), Number]
 
 
 class Body(BaseModel):
@@ -22,7 +33,11 @@ class QueryBody(Body):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"query": "bilie jean micheal jackson"}, {"queries": ["smels like teen sprit", "beyonce"]}]
+            "examples": [{"query": "bilie jean micheal jackson"}, {"queries": ["smels like teen sprit", "beyonce"]}],
+            "oneOf": [  # of the two exactly one is given and not null
+                {"required": ["query"], "properties": {"query": {"type": "string"}}},
+                {"required": ["queries"], "properties": {"queries": {"type": "array"}}},
+            ],
         },
     )
 
@@ -40,8 +55,8 @@ class QueryBody(Body):
 
 
 class YearRange(Body):
-    gte: int | None = Field(None, ge=0, le=9999)
-    lte: int | None = Field(None, ge=0, le=9999)
+    gte: Year | None = None
+    lte: Year | None = None
 
 
 class FilterBody(Body):
@@ -63,7 +78,7 @@ class SearchBody(Body):
     )
 
     query: Query
-    limit: int = Field(10, ge=1, le=100)
+    limit: Annotated[int, Field(ge=1, le=100), Number] = 10
     filters: FilterBody = Field(default_factory=FilterBody)
 
 
@@ -77,7 +92,9 @@ class OpenAIEmbeddingsBody(BaseModel):
     input: Query | Annotated[list[Query], Field(min_length=1, max_length=64)]
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="the first so many, of length 1 again; all when not given")
+    dimensions: Annotated[int, Field(ge=1), Number] | None = Field(
+        None, description="the first so many, of length 1 again; all when not given"
+    )
 
     @field_validator("input", mode="before")
     @classmethod

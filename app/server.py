@@ -12,10 +12,12 @@ from types import FrameType
 import uvicorn
 from rich.console import Console
 
+from app.access import Access
 from app.api import create_app
 from app.errors import SetupError
 from app.settings import Settings
 from app.stack import running
+from app.tls import check_server_tls
 from app.tracing import tracing
 
 EXAMPLES = """
@@ -67,19 +69,29 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         SetupError, IndexUnavailable: see `stack.running`.
     """
     async with AsyncExitStack() as cleanup:
+        access = Access.of(settings)
+        check_server_tls(settings)
         sock = cleanup.enter_context(listen(settings.host, settings.port))
         with console.status("Starting Triton and loading the models"):
             stack = await cleanup.enter_async_context(running(settings))
         key = settings.admin_key.get_secret_value() if settings.admin_key else None
-        limits = {"max_body_bytes": settings.max_body_bytes, "max_bulk_bytes": settings.max_bulk_bytes}
         tracer = await cleanup.enter_async_context(tracing(settings))
-        app = create_app(stack.gateway, **limits, admin_key=key, tracer=tracer)
+        app = create_app(
+            stack.gateway,
+            max_body_bytes=settings.max_body_bytes,
+            max_bulk_bytes=settings.max_bulk_bytes,
+            admin_key=key,
+            access=access,
+            tracer=tracer,
+        )
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False,
             timeout_graceful_shutdown=10, timeout_keep_alive=KEEP_ALIVE_S,
         )  # fmt: skip
+        config.ssl_certfile, config.ssl_keyfile = settings.tls_cert, settings.tls_key
         host, port = sock.getsockname()[:2]
-        console.print(EXAMPLES.format(url=f"http://{host}:{port}"), highlight=False, soft_wrap=True)
+        scheme = "https" if access.https else "http"
+        console.print(EXAMPLES.format(url=f"{scheme}://{host}:{port}"), highlight=False, soft_wrap=True)
         if stack.triton is not None:
             where = {"grpc": stack.triton.grpc_url, "http": stack.triton.http_url, "metrics": stack.triton.metrics_url}
             console.print(TRITON.format(**where), highlight=False, soft_wrap=True)

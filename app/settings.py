@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.index.address import ClusterAddress, index_address
+from app.origins import parse_origins
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +26,9 @@ class Settings(BaseSettings):
     )
     index_api_key: SecretStr | None = Field(None, description="key of the Qdrant server, when the index is on one")
     triton: str | None = Field(None, description="running Triton: host:port (gRPC) or sagemaker://ENDPOINT; unset starts one")
+    triton_ca: Path | None = Field(None, description="PEM certificates that a running Triton is checked against; unset: no TLS")
+    triton_cert: Path | None = Field(None, description="PEM certificate to show to a Triton that asks for one")
+    triton_key: Path | None = Field(None, description="PEM key of that certificate")
     model_repository: Path = Field(ROOT / "triton" / "models", description="model repository of the embedded Triton")
     reranker: Path = Field(ROOT / "app" / "data" / "reranker.json", description="weights of the candidate reranker")
     deadline_s: float = Field(2.0, gt=0, description="time a request has; a search leaves out what is later")
@@ -47,6 +51,12 @@ class Settings(BaseSettings):
         None, description="key of who may change the catalogue while it is served; unset: nobody"
     )
     max_bulk_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="largest body of a bulk update accepted")
+    api_keys: Path | None = Field(None, description="file of API keys; unset: nobody is asked for one")
+    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(parse_origins)] = Field(
+        None, description="origins whose pages may call the API, commas between them; unset: none but its own"
+    )
+    tls_cert: Path | None = Field(None, description="PEM certificate chain to serve HTTPS with; unset: HTTP")
+    tls_key: Path | None = Field(None, description="PEM key of the certificate")
     replace_threshold: float = Field(
         0.85, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
     )

@@ -26,6 +26,7 @@ from app.index.manifest import EXTERNAL, Manifest
 from app.inference import InferenceBackend, text_tensor
 from app.lexicon import Lexicon
 from app.settings import Settings
+from app.tls import triton_tls
 from app.tracing import triton_arguments
 from app.triton_client import TritonClient
 from app.triton_sagemaker import SCHEME, SageMakerBackend
@@ -67,7 +68,12 @@ async def infer_once(backend: InferenceBackend) -> None:
 
 @asynccontextmanager
 async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend, EmbeddedTriton | None]]:
-    """A connected inference backend: the external Triton or SageMaker endpoint of the settings, or an embedded Triton."""
+    """A connected inference backend: the external Triton or SageMaker endpoint of the settings, or an embedded Triton.
+
+    Raises:
+        SetupError: the embedded server does not start, or the external one and the settings disagree on TLS.
+    """
+    tls = triton_tls(settings)
     async with AsyncExitStack() as cleanup:
         triton = None
         url = settings.triton
@@ -82,8 +88,10 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.grpc_url
-        client: InferenceBackend = SageMakerBackend(url) if url.startswith(SCHEME) else TritonClient(url)
+        client: InferenceBackend = SageMakerBackend(url) if url.startswith(SCHEME) else TritonClient(url, tls)
         cleanup.push_async_callback(client.close)
+        if isinstance(client, TritonClient):
+            await client.greet()
         yield client, triton
 
 

@@ -13,9 +13,10 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError
+from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError, SetupError
 from app.inference import Array
 from app.spans import span
+from app.tls import ClientTls
 
 # All of them are set because passing any replaces grpc's defaults as tritonclient sets them.
 CHANNEL_OPTIONS = [
@@ -34,11 +35,16 @@ _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
 class TritonClient:
-    """One channel to one Triton; fulfils `inference.InferenceBackend`."""
+    """One channel to one Triton, through TLS where it is given; fulfils `inference.InferenceBackend`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ClientTls | None = None) -> None:
         self.url = url
-        self._channel = grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._tls = tls is not None
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+            self._channel = grpc.aio.secure_channel(url, credentials, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def infer(
@@ -64,6 +70,20 @@ class TritonClient:
             for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)
         }
 
+    async def greet(self) -> None:
+        """Looks whether the two ends agree on TLS; a server that is away altogether is for later calls to say.
+
+        Raises:
+            SetupError: they do not; the message names the setting.
+        """
+        try:
+            await self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=5.0)
+        except grpc.aio.AioRpcError as exc:
+            details = exc.details() or ""
+            for (words, through_tls), cure in DISAGREEMENTS.items():
+                if words in details and through_tls == self._tls:
+                    raise SetupError(f"the Triton at {self.url} {cure} ({details})") from exc
+
     async def ready(self, model: str) -> bool:
         try:
             answer = await self._stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=1.0)
@@ -73,6 +93,15 @@ class TritonClient:
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+DISAGREEMENTS = {  # (gRPC's words, through TLS) → what that means
+    ("CERTIFICATE_VERIFY_FAILED", True): "shows a certificate that none in SEARCHBAR_TRITON_CA has signed",
+    ("Hostname Verification Check failed", True): "shows a certificate of another name: call it by one that is in it",
+    ("WRONG_VERSION_NUMBER", True): "speaks no TLS: unset SEARCHBAR_TRITON_CA, or start it with --grpc-use-ssl",
+    ("Socket closed", True): "hung up: if it asks for a certificate, SEARCHBAR_TRITON_CERT must be one that it accepts",
+    ("Socket closed", False): "hung up: if it speaks TLS, set SEARCHBAR_TRITON_CA",
+}
 
 
 def translate(exc: grpc.aio.AioRpcError, model: str) -> SearchbarError:

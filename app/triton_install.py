@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from app.errors import SetupError
 
+CONTROL = ("model-repository", "shared-memory", "trace", "logging")
 _STUB = "triton_python_backend_stub"
 _ELSEWHERE = "run Triton somewhere else (e.g. `docker compose up`) and pass its address with `--triton`"
 
@@ -74,6 +76,16 @@ class TritonInstall:
         env["PATH"] = os.pathsep.join(filter(None, (str(self.interpreter_dir), base.get("PATH", os.defpath))))
         env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, (*map(str, self.library_dirs), base.get("LD_LIBRARY_PATH"))))
         return env
+
+
+def locked_control() -> list[str]:
+    """Arguments that close the server's control APIs with a secret that is thrown away: nothing here asks for them.
+
+    Loading models is running their code; whoever may register shared memory can write into that of the python backend; traces
+    and logs are written to any file that is named. Whoever can read the process's arguments can read the secret.
+    """
+    lock = f"{','.join(CONTROL)}:searchbar={secrets.token_hex(32)}"
+    return [f"--grpc-restricted-protocol={lock}", f"--http-restricted-api={lock}"]
 
 
 def find_install(*, package: Path | None = None, system: str = sys.platform, machine: str | None = None) -> TritonInstall:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from app.errors import SetupError
 from app.triton_health import Canary, TritonHealth
-from app.triton_install import TritonInstall, find_install
+from app.triton_install import TritonInstall, find_install, locked_control
 from app.triton_launcher import owner_prefix, sweep_orphans, sweep_scratch, sweep_shared_memory
 from app.triton_process import ServerCommand, ServerProcess
 
@@ -99,6 +99,7 @@ class EmbeddedTriton:
         ports: free ones when not given.
         start_timeout_s: how long the models may take to be ready.
         extra_args: further arguments of the server, e.g. ``--disable-auto-complete-config``.
+        control: its control APIs answer anybody on this machine, for tuning; by default nobody (`locked_control`).
         watch: when it is taken for broken.
 
     Attributes:
@@ -119,6 +120,7 @@ class EmbeddedTriton:
         ports: Ports | None = None,
         start_timeout_s: float = 60,
         extra_args: Sequence[str] = (),
+        control: bool = False,
         watch: Watch = Watch(),
     ) -> None:
         self._repository = repository.absolute()
@@ -129,7 +131,7 @@ class EmbeddedTriton:
         self._scratch_root = (work_dir or Path(tempfile.gettempdir())).absolute()
         self._ports = ports or Ports.free()
         self._start_timeout_s = start_timeout_s
-        self._extra_args = tuple(extra_args)
+        self._extra_args = (*extra_args, *(() if control else locked_control()))
         self._watch = watch
         self._prefix = f"{owner_prefix(os.getpid())}{secrets.token_hex(4)}_"
         self._process: ServerProcess | None = None

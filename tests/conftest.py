@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,21 +65,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(index: Path, log: Path) -> Serving:
-    """Start `searchbar serve` and wait until it says that it is ready."""
+def start(index: Path, log: Path, settings: Mapping[str, str] | None = None, ca: Path | None = None) -> Serving:
+    """Start `searchbar serve` with these settings and wait until it says that it is ready; by HTTPS where a `ca` is given."""
     port = free_port()
-    environment = {**os.environ, "SEARCHBAR_LOG_LEVEL": "warning"}
+    environment = {**os.environ, "SEARCHBAR_LOG_LEVEL": "warning", **(settings or {})}
+    verify = ssl.create_default_context(cafile=ca) if ca else True
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [SEARCHBAR, "serve", "--port", str(port), "--index", str(index)], stdout=sink, stderr=sink, env=environment
         )
-    serving = Serving(process, f"http://127.0.0.1:{port}", log)
+    serving = Serving(process, f"http{'s' if ca else ''}://127.0.0.1:{port}", log)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
         try:
-            if httpx.get(f"{serving.url}/readyz", timeout=2).status_code == 200:
+            if httpx.get(f"{serving.url}/readyz", timeout=2, verify=verify).status_code == 200:
                 return serving
         except httpx.HTTPError:
             pass

@@ -1,6 +1,7 @@
 /** The page: typing, keys, filters and the URL on one side, answers on the other. */
 
 import { CompletionList } from "./completions.js";
+import { KeyForm } from "./key.js";
 import { LatestSearch } from "./search.js";
 import { LatencyWindow, drawSparkline, drawStages, formatMs } from "./timings.js";
 import { awayNotices, failureText, hitOption, nothingFoundText, spellingLine } from "./view.js";
@@ -24,6 +25,7 @@ class Page {
     onChoose: (text) => this.#searchFor(text),
     onToggle: () => this.#showExpanded(),
   });
+  #keyForm = new KeyForm(byId("key-form"), () => this.#searchNow());
   #active = -1; // position of the active hit; -1: the input itself
   #debounce = 0;
   #settle = 0;
@@ -102,7 +104,7 @@ class Page {
     if (event.key === "Escape") {
       event.preventDefault();
       this.#searchFor("");
-    } else if (event.key === "/" && event.target !== this.#input) {
+    } else if (event.key === "/" && !event.target.matches("input:not([type=radio])")) {
       event.preventDefault();
       this.#input.focus();
       this.#input.select();
@@ -160,13 +162,14 @@ class Page {
   }
 
   /** Fills the part under the bar; whatever is not given is hidden. */
-  #show({ spelling = null, notices = [], options = [], message = "", welcome = false }) {
+  #show({ spelling = null, notices = [], options = [], message = "", failure = null, welcome = false }) {
     document.body.classList.remove("waiting");
     this.#activate(-1);
     fill(byId("spelling"), spelling ?? []);
     fill(byId("notices"), notices);
     fill(this.#list, options);
     fill(byId("message"), message ? [message] : []);
+    this.#keyForm.show(failure);
     byId("welcome").hidden = !welcome;
     this.#showExpanded();
   }
@@ -213,7 +216,7 @@ class Page {
 
   #showFailure(failure) {
     const message = failureText(failure);
-    this.#show({ message });
+    this.#show({ message, failure });
     byId("stages").hidden = true;
     this.#announce(message);
   }

@@ -1,5 +1,6 @@
 /** Completions under the bar while typing: asking for them, and the list they are chosen from. */
 
+import { keyHeaders } from "./key.js";
 import { completionOption } from "./view.js";
 
 const LIMIT = 6;
@@ -11,7 +12,8 @@ const DEBOUNCE_MS = 80;
  */
 async function fetchCompletions(typed, signal) {
   try {
-    const response = await fetch(`/v1/suggest?${new URLSearchParams({ q: typed, limit: LIMIT })}`, { signal });
+    const asked = new URLSearchParams({ q: typed, limit: LIMIT });
+    const response = await fetch(`/v1/suggest?${asked}`, { headers: keyHeaders(), signal });
     const body = response.ok ? await response.json() : {};
     return Array.isArray(body.completions) ? body.completions : [];
   } catch {

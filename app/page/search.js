@@ -1,5 +1,7 @@
 /** Asking the gateway: one question in flight, and only the newest may answer. */
 
+import { keyHeaders } from "./key.js";
+
 const LIMIT = 20;
 const GIVE_UP_MS = 10_000; // a connection that hangs turns into a message, not into a page that waits for ever
 
@@ -20,11 +22,11 @@ async function fetchAnswer(query, kind, signal) {
   const request = kind
     ? fetch("/v1/search", {
         method: "POST",
-        headers: { "Content-Type": "application/json" },
+        headers: { "Content-Type": "application/json", ...keyHeaders() },
         body: JSON.stringify({ query, limit: LIMIT, filters: { kind: [kind] } }),
         signal,
       })
-    : fetch(`/v1/search?${new URLSearchParams({ q: query, limit: LIMIT })}`, { signal });
+    : fetch(`/v1/search?${new URLSearchParams({ q: query, limit: LIMIT })}`, { headers: keyHeaders(), signal });
   let response;
   let body;
   try {

@@ -20,9 +20,11 @@ const AWAY = {
 
 const FAILURES = {
   0: "The search server cannot be reached.",
+  401: "This server asks for an API key.",
+  403: "This server does not know that API key.",
   413: "That is too long to search for.",
   422: "That cannot be searched for.",
-  429: "Many people are searching right now.",
+  429: "Too many searches right now.",
   503: "Search is away for a moment.",
   504: "The answer took too long.",
 };
@@ -128,6 +130,7 @@ export function awayNotices(degraded) {
 
 export function failureText({ status, message }) {
   const said = FAILURES[status] ?? `Search did not work (${status}).`;
+  if (status === 401 || status === 403) return said;
   const reason = status === 422 && message ? ` ${message}` : "";
   return `${said}${reason} Keep typing, or press Enter to try again.`;
 }

@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from app.triton_install import find_install
+from app.triton_install import find_install, locked_control
 
 METRICS = "summary_latencies=true"
 
@@ -45,6 +45,7 @@ def main() -> None:
         "--strict-readiness=true",
         "--exit-on-error=true",
         "--exit-timeout-secs=8",
+        *locked_control(),
     ]
     os.execve(arguments[0], arguments, install.environment(os.environ))
 

@@ -28,6 +28,9 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
         pytest.param("/v1/search", {"query": "halo", "limit": 0}, "limit", id="limit 0"),
         pytest.param("/v1/search", {"query": "halo", "limit": 101}, "limit", id="limit 101"),
         pytest.param("/v1/search", {"query": "halo", "limit": "many"}, "limit", id="limit is a word"),
+        pytest.param("/v1/search", {"query": "halo", "limit": "5"}, "limit", id="limit is a text"),
+        pytest.param("/v1/search", {"query": "halo", "limit": True}, "limit", id="limit is true"),
+        pytest.param("/v1/search", {"query": "halo", "limit": 5.5}, "limit", id="limit is no whole number"),
         pytest.param("/v1/search", {"query": ""}, "query", id="empty query"),
         pytest.param("/v1/search", {"query": "x" * 257}, "query", id="257 characters"),
         pytest.param("/v1/search", {"query": None}, "query", id="null query"),
@@ -165,6 +168,20 @@ async def test_a_chunked_long_body_is_refused(client: httpx.AsyncClient, path: s
 async def test_unknown_routes_and_wrong_methods(client: httpx.AsyncClient, method: str, path: str, status: int) -> None:
     """404 and 405 are problem documents too."""
     problem(await client.request(method, path), status)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        pytest.param("/v1/search", {"GET", "POST"}, id="two routes of one path"),
+        pytest.param("/v1/catalogue/items/halo", {"GET", "DELETE"}, id="one item"),
+        pytest.param("/v1/embed", {"POST"}, id="one route"),
+        pytest.param("/page/app.js", {"GET", "HEAD"}, id="a file of the page"),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_ones(client: httpx.AsyncClient, path: str, methods: set[str]) -> None:
+    """`Allow` has every method of the path."""
+    assert set((await client.patch(path)).headers["allow"].split(", ")) == methods
 
 
 HOSTILE = [

@@ -17,10 +17,11 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 import app
+from app.headers import PAGE
 
 PAGE_DIR = Path(app.__file__).parent / "page"
 MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-POLICY = "default-src 'self'"  # as strict as the page may ever be served
+POLICY = PAGE["Content-Security-Policy"]  # the gateway's own
 SLOW_LIMIT_S = 30.0
 
 FLAGS = (
@@ -88,6 +89,7 @@ class StubGateway(ThreadingHTTPServer):
         self.searches: list[dict[str, Any]] = []  # bodies in order of arrival; a GET is written as its body
         self.suggests: list[str] = []  # texts that completions were asked for, in order of arrival
         self.release_slow = threading.Event()
+        self.key = ""  # that searches and completions must bring; none while empty
 
     @property
     def url(self) -> str:
@@ -99,6 +101,8 @@ class StubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
+        if address.path.startswith("/v1/") and self.lacks_key():
+            return
         if address.path == "/v1/search":
             parameters = parse_qs(address.query)
             self.search({"query": parameters["q"][0], "limit": int(parameters["limit"][0])})
@@ -113,7 +117,19 @@ class StubHandler(BaseHTTPRequestHandler):
             self.send(HTTPStatus.NOT_FOUND, "text/plain", b"")
 
     def do_POST(self) -> None:
-        self.search(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.lacks_key():
+            self.search(body)
+
+    def lacks_key(self) -> bool:
+        """Whether the key is missing or wrong; answered then."""
+        given = self.headers.get("X-API-Key", "")
+        if given == self.server.key:
+            return False
+        status = 403 if given else 401
+        problem = {"type": "about:blank", "title": "Refused", "status": status, "detail": "a key"}
+        self.send(status, "application/problem+json", json.dumps(problem).encode())
+        return True
 
     def suggest(self, typed: str) -> None:
         self.server.suggests.append(typed)

@@ -196,7 +196,7 @@ def test_degraded_part_is_named(page: SearchPage) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        pytest.param("busy", "Many people are searching right now.", id="429"),
+        pytest.param("busy", "Too many searches right now.", id="429"),
         pytest.param("down", "Search is away for a moment.", id="503"),
         pytest.param("late", "The answer took too long.", id="504"),
         pytest.param("nothing", "Nothing found for “nothing”.", id="no-hits"),

@@ -69,6 +69,14 @@ def test_services_are_confined(service: dict[str, Any]) -> None:
     assert re.search(r":v?\d+\.\d+(\.\d+)?(-py3|-unprivileged)?$", service["image"])
 
 
+def test_triton_is_published_nowhere() -> None:
+    """Its ports are for the other containers: who may reach them asks the models past the gateway's keys."""
+    own = {name for name, service in SERVICES.items() if "searchbar-triton" in service["image"]}
+    assert own == {"triton", "engines", "triton-gpu", "triton-reference"}
+    assert not [name for name in own if {"ports", "network_mode"} & SERVICES[name].keys()]
+    assert SERVICES["gateway"]["ports"] == ["127.0.0.1:8080:8080"]
+
+
 @services
 def test_services_wait_for_what_answers(service: dict[str, Any]) -> None:
     """What is waited for exists and has the health check, or the end, that the condition speaks of."""

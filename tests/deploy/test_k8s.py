@@ -155,6 +155,16 @@ def test_triton_is_reached_by_the_gateway_alone() -> None:
     assert selected(peer["podSelector"]["matchLabels"]) == ["gateway"] and "namespaceSelector" not in peer
 
 
+def test_nothing_is_published_outside_the_cluster() -> None:
+    """No service but of type ClusterIP, no port of a node, no way in but the one that the cluster's operator adds."""
+    kinds = {resource["kind"] for resource in RESOURCES}
+    assert not kinds & {"Ingress", "Gateway", "HTTPRoute", "DaemonSet"}
+    assert {r["spec"].get("type", "ClusterIP") for r in RESOURCES if r["kind"] == "Service"} == {"ClusterIP"}
+    for pod in pods().values():
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod["spec"].keys()
+        assert not [port for container in pod["spec"]["containers"] for port in container["ports"] if "hostPort" in port]
+
+
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 DURATION = {"type": "string", "pattern": "^(0|([0-9]+(ms|s|m|h|d|w|y))+)$"}
 RULE = {

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import tritonclient.grpc.aio as triton_grpc
+from tritonclient.utils import InferenceServerException
 
 from app.errors import ModelFailed, Overloaded, SetupError
 from app.triton_health import TritonHealth
@@ -108,6 +109,77 @@ async def test_started_server_answers_on_all_three_ports(triton: EmbeddedTriton)
         answer = await client.post(f"{triton.http_url}/v2/models/identity/infer", json=body)
         assert answer.json()["outputs"][0]["data"] == [3, 4]
         assert "nv_inference_request_summary_us" in (await client.get(triton.metrics_url)).text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("POST", "/v2/repository/index", id="repository"),
+        pytest.param("POST", "/v2/repository/models/identity/load", id="load"),
+        pytest.param("POST", "/v2/repository/models/identity/unload", id="unload"),
+        pytest.param("POST", "/v2/systemsharedmemory/region/x/register", id="shared memory"),
+        pytest.param("GET", "/v2/systemsharedmemory/status", id="shared memory's regions"),
+        pytest.param("GET", "/v2/trace/setting", id="traces"),
+        pytest.param("POST", "/v2/models/identity/trace/setting", id="a model's traces"),
+        pytest.param("POST", "/v2/logging", id="logs"),
+    ],
+)
+async def test_control_by_http_is_closed(triton: EmbeddedTriton, method: str, path: str) -> None:
+    """Nobody on this machine can load models, register memory or have files written; what the gateway asks is answered."""
+    async with httpx.AsyncClient(base_url=triton.http_url, trust_env=False) as client:
+        answer = await client.request(method, path, json={} if method == "POST" else None, headers={"searchbar": "guess"})
+        assert (answer.status_code, "restricted" in answer.text) == (403, True)
+        for allowed in ("/v2/models/identity/config", "/v2/models/identity/stats", "/v2/models/identity/ready"):
+            assert (await client.get(allowed)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda client: client.get_model_repository_index(), id="repository"),
+        pytest.param(lambda client: client.load_model("identity"), id="load"),
+        pytest.param(lambda client: client.unload_model("identity"), id="unload"),
+        pytest.param(lambda client: client.register_system_shared_memory("x", "/x", 64), id="shared memory"),
+        pytest.param(lambda client: client.get_cuda_shared_memory_status(), id="shared memory of a GPU"),
+        pytest.param(lambda client: client.update_trace_settings(settings={"trace_file": "/tmp/x"}), id="traces"),
+        pytest.param(lambda client: client.update_log_settings({"log_verbose_level": 1}), id="logs"),
+    ],
+)
+async def test_control_by_grpc_is_closed(
+    triton: EmbeddedTriton, ask: Callable[[triton_grpc.InferenceServerClient], Awaitable[object]]
+) -> None:
+    """The same by the other protocol."""
+    async with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+        with pytest.raises(InferenceServerException, match="restricted"):
+            await ask(client)
+        assert await infer(client) == [1.0, 2.0]
+
+
+async def test_it_listens_on_loopback_alone(triton: EmbeddedTriton) -> None:
+    """Of the sockets that the server's processes listen on none can be reached from another machine, and there are three."""
+    assert triton.pid is not None
+    held = {inode for pid in (triton.pid, *children(triton.pid)) for inode in sockets(pid)}
+    addresses = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            local, _, state, *rest = line.split()[1:]
+            if state == "0A" and rest[5] in held:
+                addresses.append(local.split(":")[0])
+    loopback = "0100007F"  # 127.0.0.1, and as an IPv6 address that stands for it
+    assert sorted(addresses) == sorted(["0000000000000000FFFF0000" + loopback, loopback, loopback])
+
+
+def sockets(pid: int) -> set[str]:
+    """Inodes of a process's sockets."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.add(target[8:-1])
+    return found
 
 
 @pytest.mark.parametrize(

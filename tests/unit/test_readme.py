@@ -39,7 +39,11 @@ def test_every_make_target_named_exists(target: str):
 def test_every_searchbar_command_has_the_options_it_is_shown_with(line: str):
     """Sub-commands and options in the README exist."""
     words = line.split()
-    path = [w for w in words[:2] if re.fullmatch(r"serve|index|unindex|train|speller|reranker|embedder|evaluate", w)]
+    path = [
+        w
+        for w in words[:2]
+        if re.fullmatch(r"serve|index|unindex|keys|new|list|revoke|train|speller|reranker|embedder|evaluate", w)
+    ]
     result = CliRunner().invoke(cli, [*path, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
     assert result.exit_code == 0, result.output
     for option in (w for w in words if w.startswith("--")):

@@ -54,6 +54,7 @@ async def serving(repository: Path, backends: Path) -> AsyncIterator[Tuned]:
         backends=backends,
         ports=ports,
         extra_args=["--disable-auto-complete-config", "--strict-readiness=false"],
+        control=True,  # models are loaded and unloaded
         watch=UNWATCHED,
     )
     await triton.start()
