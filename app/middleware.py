@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.problems import problem
 from app.spans import Entered, Tracer
-from app.telemetry import Telemetry
+from app.telemetry import CLIENT_LEFT, Telemetry
 
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -76,6 +77,9 @@ class Measure:
 
         try:
             await self.app(scope, receive, measured)
+        except asyncio.CancelledError:
+            status = CLIENT_LEFT
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.telemetry.answered(route, status, time.perf_counter() - started)

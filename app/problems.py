@@ -29,6 +29,7 @@ STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
     errors.ModelFailed: (503, "Model failed"),
     errors.DeadlineExceeded: (504, "Deadline exceeded"),
 }
+TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 408: "Request timeout", 413: "Too large"}
 
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
@@ -85,8 +86,12 @@ def field(error: dict[str, Any]) -> str:
 async def on_http_error(request: Request, exc: Exception) -> Response:
     """Unknown routes, wrong methods and unreadable bodies, in the same shape as every other error."""
     assert isinstance(exc, HTTPException)
-    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Too large"}
-    return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), dict(exc.headers or {}))
+    return problem_of_http(exc)
+
+
+def problem_of_http(exc: HTTPException, **more: Any) -> Response:
+    """The problem document of an error that is one of HTTP; `more` are its extension members."""
+    return problem(exc.status_code, TITLES.get(exc.status_code, "Error"), str(exc.detail), dict(exc.headers or {}), **more)
 
 
 async def on_defect(request: Request, exc: Exception) -> Response:
