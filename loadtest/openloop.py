@@ -132,7 +132,7 @@ class Connections:
             sent = time.perf_counter()
             connection = None
             try:
-                connection = self._idle.pop() if self._idle else await asyncio.wait_for(self._open(), timeout_s)
+                connection = self._held() or await asyncio.wait_for(self._open(), timeout_s)
                 sent = time.perf_counter()
                 status = await asyncio.wait_for(connection.send(request.encode(self.host)), timeout_s)
             except asyncio.TimeoutError:
@@ -146,6 +146,14 @@ class Connections:
             if connection is not None:
                 connection.close()
             return Sample(request.path, due, sent, time.perf_counter(), FAILED, failure)
+
+    def _held(self) -> Connection | None:
+        """An open connection that is free; those that the server has closed meanwhile are forgotten."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                return connection
+        return None
 
     async def _open(self) -> Connection:
         _, connection = await asyncio.get_running_loop().create_connection(Connection, self.host, self.port)

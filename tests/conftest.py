@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,12 @@ class Serving:
     process: subprocess.Popen[bytes]
     url: str
     log: Path
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return host, int(port)
 
     def descendants(self, name: str = "") -> list[int]:
         """Process ids below the server whose command line holds `name`."""
@@ -64,10 +70,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(index: Path, log: Path) -> Serving:
-    """Start `searchbar serve` and wait until it says that it is ready."""
+def start(index: Path | str, log: Path, settings: Mapping[str, str] | None = None) -> Serving:
+    """Start `searchbar serve` with these settings in its environment and wait until it says that it is ready."""
     port = free_port()
-    environment = {**os.environ, "SEARCHBAR_LOG_LEVEL": "warning"}
+    environment = {**os.environ, "SEARCHBAR_LOG_LEVEL": "warning", **(settings or {})}
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [SEARCHBAR, "serve", "--port", str(port), "--index", str(index)], stdout=sink, stderr=sink, env=environment
