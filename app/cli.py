@@ -17,6 +17,7 @@ from app.cli_engines import engines, parity
 from app.cli_index import indexing, run_index
 from app.cli_load import load
 from app.cli_sagemaker import sagemaker
+from app.cli_soak import soak
 from app.cli_train import extra, train
 from app.cli_tune import tune
 from app.errors import IndexUnavailable, InvalidInput, SearchbarError, SetupError
@@ -38,6 +39,7 @@ cli.command()(tune)
 cli.add_typer(engines, name="engines")
 cli.command()(parity)
 cli.command()(load)
+cli.command()(soak)
 bench = typer.Typer(help="Measure parts of the system.", no_args_is_help=True)
 cli.add_typer(bench, name="bench")
 console = Console(stderr=True)

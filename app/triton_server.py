@@ -138,6 +138,7 @@ class EmbeddedTriton:
         self._process: ServerProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._health: TritonHealth | None = None
+        self._suspicion: asyncio.Future[str] | None = None
         self.restarts = 0
         self.healthy = False
         self.on_restart: Callable[[], None] = lambda: None
@@ -208,6 +209,14 @@ class EmbeddedTriton:
         finally:
             sweep_shared_memory(self._prefix)
             sweep_scratch(self._prefix, self._scratch_root)
+
+    def suspect(self, complaint: str) -> None:
+        """Start it again because of what it answered: that a stub of one of its models is not healthy.
+
+        A canary need not notice: where a model has two instances, the other one may answer it.
+        """
+        if self._suspicion is not None and not self._suspicion.done():
+            self._suspicion.set_result(complaint)
 
     def _expected_models(self) -> tuple[str, ...]:
         """Names of the models that must turn ready."""
@@ -291,7 +300,12 @@ class EmbeddedTriton:
 
     async def _until_broken(self, process: ServerProcess, health: TritonHealth) -> str:
         """Watches the server; returns what is wrong with it."""
-        watchers = [asyncio.create_task(self._until_dead(process)), asyncio.create_task(self._until_canary_fails(health))]
+        self._suspicion = asyncio.get_running_loop().create_future()
+        watchers: list[asyncio.Future[str]] = [
+            asyncio.create_task(self._until_dead(process)),
+            asyncio.create_task(self._until_canary_fails(health)),
+            self._suspicion,
+        ]
         try:
             await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
             return next(task.result() for task in watchers if task.done())

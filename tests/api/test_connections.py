@@ -222,9 +222,7 @@ class TestSlow:
         assert await strict.counted('searchbar_connections_refused_total{reason="idle"} 1.0')
 
     @pytest.mark.parametrize("path", ["/v1/spellcheck", "/v1/catalogue/items"])
-    async def test_a_body_that_does_not_end_is_408(
-        self, strict: Served, gateway: Gateway, index: FakeIndex, path: str
-    ) -> None:
+    async def test_a_body_that_does_not_end_is_408(self, strict: Served, gateway: Gateway, index: FakeIndex, path: str) -> None:
         """It is counted under its route, and the connection ends."""
         gateway.catalogue = LiveCatalogue(index, gateway.embedder, gateway.speller, gateway.completions)
         kind = "application/x-ndjson" if "items" in path else "application/json"

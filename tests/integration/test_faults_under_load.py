@@ -25,8 +25,9 @@ from tests.integration.traffic import REFUSED, Traffic
 pytestmark = pytest.mark.timeout(120)
 
 DEADLINE_S = 1.5
-LATE_S = 0.1  # beyond the deadline; what the generator itself was held up comes on top
-HEALED_S = 10.0
+LATE_S = 0.1  # beyond the deadline; twice `Traffic.lag_s` comes on top
+LAG_S = 1.0  # that must not exceed: generous, for it depends on the machine
+HEALED_S = 10.0  # or, on a slow machine, twice as long as the first start took
 DOCUMENTED = {200, 503, 504}
 SETTINGS = {
     "SEARCHBAR_DEADLINE_S": str(DEADLINE_S),
@@ -86,7 +87,8 @@ def until(holds: Callable[[], bool], timeout_s: float, what: str) -> float:
 def hold_true(traffic: Traffic, documented: set[int] = DOCUMENTED) -> None:
     """What must be true of all requests, whatever happens."""
     assert set(traffic.statuses()) <= documented, {sample.error for sample in traffic.samples if not sample.status}
-    assert traffic.longest_s() <= DEADLINE_S + LATE_S + traffic.lag_s
+    assert traffic.lag_s <= LAG_S
+    assert traffic.longest().service_ms / 1000 <= DEADLINE_S + LATE_S + 2 * traffic.lag_s, traffic.longest()
 
 
 def server(stack: Serving) -> list[int]:
@@ -99,16 +101,17 @@ def stubs(model: str, count: int) -> Victims:
 
 def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> None:
     before = restarts(stack)
-    memory = len(os.listdir("/dev/shm"))
     with Traffic(stack.url, seed=int(before)) as traffic:
         time.sleep(0.5)
         for struck in victims(stack):
             os.kill(struck, sort)
-        noticed = until(lambda: restarts(stack) > before, HEALED_S, "noticed")
-        healed = noticed + until(lambda: ready(stack), HEALED_S - noticed, "ready again")
+        limit_s = max(HEALED_S, 2 * stack.started_s)
+        noticed = until(lambda: restarts(stack) > before, limit_s, "noticed")
+        healed = noticed + until(lambda: ready(stack), limit_s - noticed, "ready again")
         since = time.perf_counter()
         time.sleep(1.0)
-    print(f"noticed {noticed:.1f} healed {healed:.1f} {dict(traffic.statuses())} {traffic.longest_s():.3f} {traffic.lag_s:.3f}")
+    longest_s = traffic.longest().service_ms / 1000
+    print(f"noticed after {noticed:.1f} s, healed after {healed:.1f} s, {dict(traffic.statuses())}, {longest_s:.2f} s at most")
     hold_true(traffic)
     assert set(traffic.statuses(since=since)) == {200}
     assert set(traffic.statuses("/v1/search")) == {200}
@@ -154,7 +157,10 @@ class TestKilled:
 
     def test_slow_senders_hold_nobody_up(self, stack: Serving) -> None:
         """A hundred that dribble their headers or bodies are cut off after their second; the others notice nothing."""
-        dribbled = b"POST /v1/search HTTP/1.1\r\nhost: x\r\n", b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+        dribbled = (
+            b"POST /v1/search HTTP/1.1\r\nhost: x\r\n",
+            b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n",
+        )
         with Traffic(stack.url, seed=8) as traffic:
             held = [socket.create_connection(stack.address) for _ in range(100)]
             for number, client in enumerate(held):
@@ -183,35 +189,19 @@ class TestHung:
         [
             pytest.param(server, id="server"),
             pytest.param(stubs("embedder_tokenize", 1), id="tokenizer"),
-            pytest.param(stubs("speller_generate", 2), id="both generators"),
+            pytest.param(stubs("speller_generate", 1), id="one generator of two"),
         ],
     )
     def test_what_hangs_is_started_again(self, stack: Serving, victims: Victims) -> None:
-        """Nothing says that it has stopped but its silence: the canary finds it, and nobody waits past the deadline."""
+        """Silence is all there is to notice, of a server or of half a model, and nobody waits for it past the deadline."""
         strike_and_heal(stack, victims, signal.SIGSTOP)
-
-    def test_half_a_model_hangs(self, stack: Serving) -> None:
-        """One instance of two takes a batch with it, no more: the other answers, and nothing is started again."""
-        before = restarts(stack)
-        (struck,) = stubs("speller_generate", 1)(stack)
-        with Traffic(stack.url, seed=10) as traffic:
-            time.sleep(0.5)
-            os.kill(struck, signal.SIGSTOP)
-            time.sleep(DEADLINE_S + 1.0)
-            since = time.perf_counter()
-            time.sleep(1.0)
-            os.kill(struck, signal.SIGCONT)
-        print(dict(traffic.statuses()))
-        hold_true(traffic)
-        assert set(traffic.statuses(since=since)) == {200}
-        assert restarts(stack) == before
 
     def test_a_model_five_times_slower_is_left_out(self, stack: Serving) -> None:
         """Searches name the speller that is late; nothing is started again, which would make it later still."""
         before, degraded = restarts(stack), metric(stack, 'searchbar_degraded_total{part="speller"}')
         with Traffic(stack.url, seed=11, rate_per_s=200) as traffic, slowed(stubs("speller_generate", 2)(stack)):
             time.sleep(5.0)
-        print(dict(traffic.statuses()), dict(traffic.statuses("search")), traffic.longest_s(), traffic.lag_s)
+        print(dict(traffic.statuses()))
         hold_true(traffic, {200, 504})
         assert set(traffic.statuses("/v1/search")) == {200}
         assert metric(stack, 'searchbar_degraded_total{part="speller"}') > degraded
@@ -254,13 +244,12 @@ def test_a_cluster_that_is_away_is_named_and_found_again(stack: Serving, tmp_pat
         with Traffic(gateway.url, seed=12, rate_per_s=60) as traffic:
             time.sleep(3.0)
             away = httpx.post(f"{gateway.url}/v1/search", json={"query": "halo"})
-            since = time.perf_counter()
             with grpc_qdrant(local, port):
-                took = until(lambda: ready(gateway), HEALED_S, "ready again")
+                until(lambda: ready(gateway), HEALED_S, "ready again")
                 back = time.perf_counter()
-                time.sleep(0.5)
-        print("back after", took, dict(traffic.statuses("search")))
+                time.sleep(1.0)
         hold_true(traffic, {200, 503})
+        assert set(traffic.statuses("/v1/search", since=back)) == {200}
         assert (away.status_code, away.headers["retry-after"]) == (503, "1")
         assert set(traffic.statuses("/v1/spellcheck")) == {200}
     finally:

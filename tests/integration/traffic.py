@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
 
-from loadtest.openloop import Request, Sample, drive
+from loadtest.openloop import Connections, Request, Sample, drive
 from loadtest.traffic import distinct, names
 
 RATE_PER_S = 120.0
@@ -26,8 +26,9 @@ class Traffic:
 
     Attributes:
         samples: what became of each request, once the block is over.
-        lag_s: the longest that the generator's own event loop was held up: by so much a sample may overstate what the server
-            took. The two share the machine.
+        lag_s: the longest that a request waited which asks nothing of anybody (/livez, twenty times a second), or that the
+            generator itself was held up: generator, gateway and a starting Triton share the machine's cores. By so much a
+            request may be read late, and by so much again its deadline be noticed late.
     """
 
     def __init__(self, url: str, seed: int, shares: dict[str, float] | None = None, rate_per_s: float = RATE_PER_S) -> None:
@@ -53,23 +54,32 @@ class Traffic:
         """How often each status was answered to requests sent to `path` after `since`; 0 stands for none."""
         return Counter(s.status for s in self.samples if path in s.path and s.sent >= since)
 
-    def longest_s(self) -> float:
-        """The longest that a request waited for its answer."""
-        return max(sample.service_ms for sample in self.samples) / 1000
+    def longest(self) -> Sample:
+        """The request that waited longest for its answer."""
+        return max(self.samples, key=lambda sample: sample.service_ms)
 
     async def _run(self) -> None:
-        beat = asyncio.create_task(self._beat())
-        self.samples = await drive(
+        beats = [asyncio.create_task(self._beat()), asyncio.create_task(self._probe())]
+        sent = await drive(
             self._url, self._requests(), rate_per_s=self._rate_per_s, duration_s=LONGEST_S, connections=1024, timeout_s=20.0
         )
-        beat.cancel()
-        await asyncio.gather(beat, return_exceptions=True)
+        self._over.set()
+        await asyncio.gather(*beats)
+        self.samples = sent
 
     async def _beat(self) -> None:
-        while True:
+        while not self._over.is_set():
             began = time.perf_counter()
             await asyncio.sleep(0.01)
             self.lag_s = max(self.lag_s, time.perf_counter() - began - 0.01)
+
+    async def _probe(self) -> None:
+        pool = Connections(self._url, 1)
+        while not self._over.is_set():
+            sample = await pool.ask(Request("/livez"), time.perf_counter(), 20.0)
+            self.lag_s = max(self.lag_s, sample.service_ms / 1000)
+            await asyncio.sleep(0.05)
+        pool.close()
 
     def _requests(self) -> Iterator[Request]:
         rng = random.Random(self._seed)
