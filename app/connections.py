@@ -14,11 +14,11 @@ import struct
 import termios
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Response
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -28,6 +28,7 @@ from app.problems import problem
 log = logging.getLogger("searchbar.http")
 
 CHANGES = {"PUT", "PATCH", "DELETE"}  # what they have begun they finish, whether or not their client waits for it
+LATE = "late"  # key of a request's state, set when the time for its body is over
 MIN_BYTES_PER_S = 1024  # of a body: so much more time has a long one (the rule of Apache's mod_reqtimeout)
 REFUSED_S = 1.0  # that a connection stays which was refused, or will be: closed sooner, the reset could overtake the answer
 
@@ -90,6 +91,8 @@ class Connection(HttpToolsProtocol):
         self._since: float | None = None  # when the client began to send what it now sends; None while nothing is due from it
         self._in_headers = True  # of the request that is being received, or of the next one
         self._received = 0  # bytes of these headers or of this body
+        self._arriving = 0  # bytes that are being read
+        self._large = False  # whether the headers may be over the limit
         self._late = False
         self._crowded = False
         self._refused = False
@@ -104,12 +107,13 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        in_headers = self._in_headers
+        in_headers, self._arriving = self._in_headers, len(data)
         super().data_received(data)
-        if in_headers and self._in_headers and self._since is not None:
-            self._received += len(data)
-            if self._received > self._shared.limits.max_header_bytes:
-                self._refuse(self._too_large(), "headers")
+        if self._since is None:  # the request is complete
+            return
+        self._received += len(data)
+        if in_headers and self._in_headers and self._received > self._shared.limits.max_header_bytes:
+            self._refuse(self._too_large(), "headers")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -117,12 +121,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        self._large = self._received + self._arriving > self._shared.limits.max_header_bytes
         self._since, self._received = self.loop.time(), 0
         super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._received += len(body)
-        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_headers, self._since = True, None
@@ -136,11 +137,26 @@ class Connection(HttpToolsProtocol):
         if self._crowded:
             app = self._too_many()
             self._shared.on_refused("limit")
-        elif header_bytes(cycle.scope) > self._shared.limits.max_header_bytes:
+        elif self._large and header_bytes(cycle.scope) > self._shared.limits.max_header_bytes:
             app = self._too_large()
             self._shared.on_refused("headers")
         self._active, self._late = cycle, False
-        super()._start_asgi_task(cycle, Guarded(self, cycle, app))  # type: ignore[arg-type] # ASGI typed twice
+        super()._start_asgi_task(cycle, partial(self._serve, cycle, app))
+
+    async def _serve(self, cycle: RequestResponseCycle, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application for one request: not begun, and no defect of it, when the client has gone."""
+        if scope["method"] not in CHANGES:
+            if cycle.disconnected:
+                return
+            self._task = asyncio.current_task()
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not cycle.disconnected and not cycle.response_started:  # the server stops and has waited for long
+                stopped = problem(503, "Stopping", "the server was stopped", {"Retry-After": "1", "Connection": "close"})
+                await stopped(scope, receive, send)
+        finally:
+            self._task = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -149,21 +165,6 @@ class Connection(HttpToolsProtocol):
             self._active.disconnected = True  # uvicorn tells the last request of a pipeline alone
             if self._task is not None:
                 self._task.cancel()
-
-    def begun(self, cycle: RequestResponseCycle) -> bool:
-        """Called in the task of a request when it starts; False when nobody waits for it any more."""
-        cancellable = cycle.scope["method"] not in CHANGES
-        self._task = asyncio.current_task() if cancellable else None
-        return not (cancellable and cycle.disconnected)
-
-    def ended(self) -> None:
-        """Called when it ends."""
-        self._task = None
-
-    @property
-    def late(self) -> bool:
-        """Whether the time for the body is over."""
-        return self._late
 
     def check(self, now: float) -> None:
         """End what takes too long; called every now and then with the time of the event loop."""
@@ -183,7 +184,7 @@ class Connection(HttpToolsProtocol):
         elif self._in_headers:
             self._refuse_slow()
         else:  # the application finds out where it reads the body, and answers
-            self._late = True
+            self._late = self.cycle.scope["state"][LATE] = True
             self.cycle.message_event.set()
 
     def shutdown(self) -> None:
@@ -229,34 +230,6 @@ class Connection(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[response.status_code] + lines + b"connection: close\r\n\r\n" + bytes(response.body))
         self.transport.write_eof()
         self._refused, self._in_headers, self._since = True, True, self.loop.time()
-
-
-class Guarded:
-    """The application for one request, told when the body is late, and quiet when the client has gone."""
-
-    def __init__(self, connection: Connection, cycle: RequestResponseCycle, app: ASGIApp) -> None:
-        self.connection = connection
-        self.cycle = cycle
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def in_time() -> Message:
-            message = await receive()
-            if self.connection.late:
-                # FastAPI makes a 400 of whatever else is raised while it reads a body.
-                raise HTTPException(408, "the body did not come in time", {"Connection": "close"})
-            return message
-
-        if not self.connection.begun(self.cycle):
-            return
-        try:
-            await self.app(scope, in_time, send)
-        except asyncio.CancelledError:
-            if not self.cycle.disconnected and not self.cycle.response_started:  # the server stops and has waited for long
-                stopped = problem(503, "Stopping", "the server was stopped", {"Retry-After": "1", "Connection": "close"})
-                await stopped(scope, receive, send)
-        finally:
-            self.connection.ended()
 
 
 def header_bytes(scope: Mapping[str, Any]) -> int:

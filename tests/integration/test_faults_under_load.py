@@ -86,9 +86,10 @@ def until(holds: Callable[[], bool], timeout_s: float, what: str) -> float:
 
 def hold_true(traffic: Traffic, documented: set[int] = DOCUMENTED) -> None:
     """What must be true of all requests, whatever happens."""
+    print(f"\n{dict(traffic.statuses())}, lag {traffic.lag_s:.2f} s, longest:", *traffic.longest(5), sep="\n  ")
     assert set(traffic.statuses()) <= documented, {sample.error for sample in traffic.samples if not sample.status}
     assert traffic.lag_s <= LAG_S
-    assert traffic.longest().service_ms / 1000 <= DEADLINE_S + LATE_S + 2 * traffic.lag_s, traffic.longest()
+    assert traffic.longest(1)[0].service_ms / 1000 <= DEADLINE_S + LATE_S + 2 * traffic.lag_s
 
 
 def server(stack: Serving) -> list[int]:
@@ -110,8 +111,7 @@ def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> N
         healed = noticed + until(lambda: ready(stack), limit_s - noticed, "ready again")
         since = time.perf_counter()
         time.sleep(1.0)
-    longest_s = traffic.longest().service_ms / 1000
-    print(f"noticed after {noticed:.1f} s, healed after {healed:.1f} s, {dict(traffic.statuses())}, {longest_s:.2f} s at most")
+    print(f"noticed after {noticed:.1f} s, healed after {healed:.1f} s")
     hold_true(traffic)
     assert set(traffic.statuses(since=since)) == {200}
     assert set(traffic.statuses("/v1/search")) == {200}
@@ -147,11 +147,10 @@ class TestKilled:
                             b"POST /v1/embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
                             b"content-length: %d\r\n\r\n%s" % (len(body), body)
                         )
-                took = until(lambda: metric(stack, left) == before + 20, 1.0, "all cancelled")
+                until(lambda: metric(stack, left) == before + 20, 1.0, "all cancelled")
             finally:
                 os.kill(tokenizer, signal.SIGCONT)
             time.sleep(0.5)
-        print(f"cancelled within {took:.2f}", dict(traffic.statuses()))
         hold_true(traffic, {200})
         assert restarts(stack) == healthy
 
@@ -196,15 +195,14 @@ class TestHung:
         """Silence is all there is to notice, of a server or of half a model, and nobody waits for it past the deadline."""
         strike_and_heal(stack, victims, signal.SIGSTOP)
 
-    def test_a_model_five_times_slower_is_left_out(self, stack: Serving) -> None:
-        """Searches name the speller that is late; nothing is started again, which would make it later still."""
-        before, degraded = restarts(stack), metric(stack, 'searchbar_degraded_total{part="speller"}')
-        with Traffic(stack.url, seed=11, rate_per_s=200) as traffic, slowed(stubs("speller_generate", 2)(stack)):
-            time.sleep(5.0)
-        print(dict(traffic.statuses()))
+    def test_models_five_times_slower_are_left_out(self, stack: Serving) -> None:
+        """Searches name the models that are late; nothing is started again, which would make them later still."""
+        before, degraded = restarts(stack), metric(stack, "searchbar_degraded_total{")
+        with Traffic(stack.url, seed=11, rate_per_s=200) as traffic, slowed(server(stack)):
+            time.sleep(6.0)
         hold_true(traffic, {200, 504})
         assert set(traffic.statuses("/v1/search")) == {200}
-        assert metric(stack, 'searchbar_degraded_total{part="speller"}') > degraded
+        assert metric(stack, "searchbar_degraded_total{") > degraded
         assert restarts(stack) == before
         until(lambda: ready(stack), HEALED_S, "ready again")
 
@@ -267,7 +265,6 @@ def test_sigterm_drops_nothing(demo_index: Path, tmp_path: Path) -> None:
         time.sleep(0.3)
         assert httpx.get(f"{stack.url}/readyz").status_code == 503
         assert stack.process.wait(20) == 0
-    print(dict(traffic.statuses()))
     sent = [sample for sample in traffic.samples if REFUSED not in sample.error]
     assert {(sample.status, sample.error) for sample in sent} == {(200, "")}
     assert max(sample.sent for sample in sent) >= told + 1.0

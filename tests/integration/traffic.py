@@ -54,9 +54,9 @@ class Traffic:
         """How often each status was answered to requests sent to `path` after `since`; 0 stands for none."""
         return Counter(s.status for s in self.samples if path in s.path and s.sent >= since)
 
-    def longest(self) -> Sample:
-        """The request that waited longest for its answer."""
-        return max(self.samples, key=lambda sample: sample.service_ms)
+    def longest(self, count: int) -> list[Sample]:
+        """The requests that waited longest for their answers."""
+        return sorted(self.samples, key=lambda sample: -sample.service_ms)[:count]
 
     async def _run(self) -> None:
         beats = [asyncio.create_task(self._beat()), asyncio.create_task(self._probe())]
