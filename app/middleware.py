@@ -22,7 +22,7 @@ HEADERS = [
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is known to exceed its limit, by its declared or its actual length, and 408 when it is late.
+    """Answers 413 as soon as a body is known to exceed its limit, by its declared or its actual length, 408 when it is late.
 
     Args:
         max_bytes: the limit of all bodies …

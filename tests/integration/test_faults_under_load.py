@@ -26,8 +26,10 @@ pytestmark = pytest.mark.timeout(120)
 
 DEADLINE_S = 1.5
 LATE_S = 0.1  # beyond the deadline; twice `Traffic.lag_s` comes on top
-LAG_S = 1.0  # that must not exceed: generous, for it depends on the machine
-HEALED_S = 10.0  # or, on a slow machine, twice as long as the first start took
+STARVED_S = 0.25  # from this lag on the machine has no processor left for the server,
+TURNS = 10  # and every turn of the event loop that a search takes is as late
+HEALED_S = 10.0
+SLOW_S = 6.0  # where the first start takes longer than this, a fault may take three times as long as that
 DOCUMENTED = {200, 503, 504}
 SETTINGS = {
     "SEARCHBAR_DEADLINE_S": str(DEADLINE_S),
@@ -88,8 +90,8 @@ def hold_true(traffic: Traffic, documented: set[int] = DOCUMENTED) -> None:
     """What must be true of all requests, whatever happens."""
     print(f"\n{dict(traffic.statuses())}, lag {traffic.lag_s:.2f} s, longest:", *traffic.longest(5), sep="\n  ")
     assert set(traffic.statuses()) <= documented, {sample.error for sample in traffic.samples if not sample.status}
-    assert traffic.lag_s <= LAG_S
-    assert traffic.longest(1)[0].service_ms / 1000 <= DEADLINE_S + LATE_S + 2 * traffic.lag_s
+    turns = 2 if traffic.lag_s < STARVED_S else TURNS
+    assert traffic.longest(1)[0].service_ms / 1000 <= DEADLINE_S + LATE_S + turns * traffic.lag_s
 
 
 def server(stack: Serving) -> list[int]:
@@ -106,7 +108,7 @@ def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> N
         time.sleep(0.5)
         for struck in victims(stack):
             os.kill(struck, sort)
-        limit_s = max(HEALED_S, 2 * stack.started_s)
+        limit_s = HEALED_S if stack.started_s < SLOW_S else max(HEALED_S, 3 * stack.started_s)
         noticed = until(lambda: restarts(stack) > before, limit_s, "noticed")
         healed = noticed + until(lambda: ready(stack), limit_s - noticed, "ready again")
         since = time.perf_counter()
