@@ -113,13 +113,13 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def proportional_set(pid: int) -> int:
-    """Proportional set size of a process in bytes; 0 when it has gone."""
+def proportional_set(pid: int, part: str = "Pss") -> int:
+    """Proportional set size of a process in bytes, or a part of it as /proc/PID/smaps_rollup names it; 0 when it has gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{part}:"))
 
 
 def process_cpu(pid: int) -> tuple[str, float] | None:

@@ -27,6 +27,7 @@ SETTINGS = {"SEARCHBAR_CACHE_ENTRIES": "2000", "SEARCHBAR_LOG_LEVEL": "warning"}
 EVERY_S = 5.0
 WARM_UP_S = 60.0  # and a fifth of the run at least
 MIB = 1024 * 1024
+ANONYMOUS = "Pss_Anon"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Reading:
 
     Attributes:
         second: of the run.
-        gateway_mib, triton_mib: proportional set size of the gateway, and of all that it has started.
+        gateway_mib, triton_mib: anonymous memory of the gateway, and of all that it has started. Files that are mapped are left
+            out: what they weigh depends on who else on the machine maps them.
         descriptors, threads: of all its processes.
         shared_mib: files in /dev/shm that belong to it.
     """
@@ -74,8 +76,8 @@ def read(target: Target, second: float) -> Reading:
     prefix = owner_prefix(target.pid)
     return Reading(
         round(second, 1),
-        proportional_set(target.pid) / MIB,
-        sum(proportional_set(pid) for pid in pids[1:]) / MIB,
+        proportional_set(target.pid, ANONYMOUS) / MIB,
+        sum(proportional_set(pid, ANONYMOUS) for pid in pids[1:]) / MIB,
         sum(entries(f"/proc/{pid}/fd") for pid in pids),
         sum(entries(f"/proc/{pid}/task") for pid in pids),
         sum(file.stat().st_blocks * 512 for file in Path("/dev/shm").glob(f"{prefix}*")) / MIB,
