@@ -56,6 +56,10 @@ evaluate: setup ## measure spelling and retrieval quality and print the tables (
 load: $(LOAD) ## load a running Searchbar with Locust and open its web page (HOST, PORT)
 	$(BIN)/locust -f loadtest/locustfile.py --host "http://$(HOST):$(PORT)"
 
+.PHONY: soak
+soak: setup ## load a server of its own for half an hour and fail when its memory, descriptors or threads grow (MINUTES=30)
+	$(BIN)/searchbar soak $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: train
 train: $(TRAIN) ## make .venv-train with PyTorch and list the training commands
 	@$(TRAIN_VENV)/bin/searchbar train --help

@@ -10,7 +10,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission import OF_PATH, Admission
-from app.middleware import HEADERS
+from app.headers import HEADERS
 from app.problems import OPENAI_PATH
 
 DETAIL = "more requests are in flight than are useful"

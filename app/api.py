@@ -163,6 +163,8 @@ async def livez() -> Response:
 @router.get("/readyz", response_model=schemas.Health, responses={503: {"model": schemas.Problem}}, tags=["operations"])
 async def readyz(behind: Behind) -> Response:
     """Every model is ready and answered a canary just now, and the index can be read."""
+    if behind.draining:
+        return problem(503, "Not ready", "not ready: the server is about to stop", {"Retry-After": "1"})
     checks = await behind.checks()
     if all(checks.values()):
         return Response(orjson.dumps({"status": "ok", "checks": checks}), media_type="application/json")
@@ -222,6 +224,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "content": {"application/problem+json": {}}, "description": text}
     for status, text in {
         400: "The body is no text",
+        408: "The body did not come in time",
         413: "Body over the limit",
         422: "A field is wrong; `errors` names it",
         429: "Overloaded: retry after `Retry-After`",

@@ -17,7 +17,7 @@ from app import schemas
 from app.catalogue import BulkReport, LiveCatalogue
 from app.errors import Forbidden, KeyMissing, SearchbarError, UnsupportedType
 from app.index.readers import MAX_CELL_BYTES
-from app.problems import problem, problem_of
+from app.problems import problem, problem_of, problem_of_http
 
 log = logging.getLogger("searchbar.catalogue")
 
@@ -78,7 +78,7 @@ async def put_items(request: Request, catalogue: Live) -> Response:
     except SearchbarError as exc:
         return problem_of(exc, acknowledged=report.upserted)
     except HTTPException as exc:
-        return problem(exc.status_code, "Too large", exc.detail, dict(exc.headers or {}), acknowledged=report.upserted)
+        return problem_of_http(exc, acknowledged=report.upserted)
     except ClientDisconnect:
         log.warning("a client left during a bulk upsert: %d of its rows are on the disk", report.upserted)
         return problem(400, "Bad request", "the body ended early", acknowledged=report.upserted)

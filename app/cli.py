@@ -18,6 +18,7 @@ from app.cli_index import indexing, run_index
 from app.cli_keys import keys
 from app.cli_load import load
 from app.cli_sagemaker import sagemaker
+from app.cli_soak import soak
 from app.cli_train import extra, train
 from app.cli_tune import tune
 from app.errors import IndexUnavailable, InvalidInput, SearchbarError, SetupError
@@ -40,6 +41,7 @@ cli.add_typer(engines, name="engines")
 cli.add_typer(keys, name="keys")
 cli.command()(parity)
 cli.command()(load)
+cli.command()(soak)
 bench = typer.Typer(help="Measure parts of the system.", no_args_is_help=True)
 cli.add_typer(bench, name="bench")
 console = Console(stderr=True)

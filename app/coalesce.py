@@ -24,11 +24,12 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[Item, Result]):
-    """An item, where its result goes, and the span that waits for it."""
+    """An item, where its result goes, the span that waits for it, and the call that it left in."""
 
     item: Item
     future: asyncio.Future[Result]
     span: Span | None
+    call: asyncio.Task[None] | None = None
 
 
 class Coalescer(Generic[Item, Result]):
@@ -60,7 +61,7 @@ class Coalescer(Generic[Item, Result]):
         self._calls: dict[asyncio.Task[None], list[Entry[Item, Result]]] = {}
 
     async def submit(self, item: Item) -> Result:
-        """The result for `item`. Cancelling the caller drops an item that has not left yet.
+        """The result for `item`. Cancelling the caller drops an item that has not left yet, and the last caller's its call.
 
         Raises:
             Overloaded: `max_queue` items are waiting already.
@@ -69,10 +70,16 @@ class Coalescer(Generic[Item, Result]):
         if len(self._queue) >= self._max_queue:
             raise Overloaded(f"{len(self._queue)} requests are waiting")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append(Entry(item, future, current()))
+        entry = Entry(item, future, current())
+        self._queue.append(entry)
         came = time.monotonic()
         self._dispatch()
-        result = await future
+        try:
+            result = await future
+        except asyncio.CancelledError:
+            if entry.call is not None and all(mate.future.done() for mate in self._calls.get(entry.call, ())):
+                entry.call.cancel()  # nobody waits for it any more
+            raise
         self._observe(time.monotonic() - came)
         return result
 
@@ -86,6 +93,8 @@ class Coalescer(Generic[Item, Result]):
             if batch:
                 call = asyncio.create_task(self._call(batch))
                 self._calls[call] = batch
+                for entry in batch:
+                    entry.call = call
                 call.add_done_callback(self._finished)
 
     def _finished(self, call: asyncio.Task[None]) -> None:
@@ -105,7 +114,8 @@ class Coalescer(Generic[Item, Result]):
                 _fail(batch, exc)
             else:  # one bad item must not fail its batch mates: find it
                 for entry in batch:
-                    await self._call([entry])
+                    if not entry.future.done():
+                        await self._call([entry])
         except Exception as exc:
             _fail(batch, exc)
         else:

@@ -40,6 +40,7 @@ class FakeTriton:
         failures: model → what `infer` raises.
         unready: models that `ready` denies.
         calls: what was asked, oldest first.
+        cancelled: the models of calls that whoever asked gave up.
     """
 
     def __init__(self, corrections: Mapping[str, str] | None = None) -> None:
@@ -48,6 +49,7 @@ class FakeTriton:
         self.failures: dict[str, SearchbarError] = {}
         self.unready: set[str] = set()
         self.calls: list[Call] = []
+        self.cancelled: list[str] = []
         self.closed = False
 
     def stop(self) -> None:
@@ -62,7 +64,11 @@ class FakeTriton:
         """See `InferenceBackend.infer`; a latency over `timeout_s` is a DeadlineExceeded after `timeout_s`."""
         self.calls.append(Call(model, dict(inputs), timeout_s))
         latency_s = self.latency_s.get(model, 0.0)
-        await asyncio.sleep(min(latency_s, timeout_s))
+        try:
+            await asyncio.sleep(min(latency_s, timeout_s))
+        except asyncio.CancelledError:
+            self.cancelled.append(model)
+            raise
         if latency_s > timeout_s:
             raise DeadlineExceeded(f"{model}: no answer in time")
         if model in self.failures:

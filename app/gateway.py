@@ -50,6 +50,7 @@ class Gateway:
     telemetry: Telemetry = field(default_factory=Telemetry)
     admission: Admission | None = None  # None lets everybody in
     catalogue: LiveCatalogue | None = None  # None where the catalogue cannot be changed
+    draining: bool = False  # the server is about to stop: not ready, though it still answers
 
     @classmethod
     def build(
@@ -134,11 +135,15 @@ class Gateway:
         await self.embedder.close()
 
 
-async def within(work: Awaitable[list[Result]], deadline_s: float) -> list[Result]:
+async def within(work: asyncio.Future[list[Result]], deadline_s: float) -> list[Result]:
     try:
         return await asyncio.wait_for(work, deadline_s)
     except asyncio.TimeoutError as exc:
         raise DeadlineExceeded(f"no answer within {deadline_s:g} s") from exc
+    except asyncio.CancelledError:
+        if work.done() and not work.cancelled():
+            work.exception()  # `gather` keeps its cancellation as an error, and complains when nobody looks at it
+        raise
 
 
 async def answers(inference: Awaitable[object]) -> bool:

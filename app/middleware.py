@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.connections import LATE
 from app.headers import HEADERS, complete
 from app.problems import problem
 from app.spans import Entered, Tracer
-from app.telemetry import Telemetry
+from app.telemetry import CLIENT_LEFT, Telemetry
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is known to exceed its limit, by its declared or its actual length.
+    """Answers 413 as soon as a body is known to exceed its limit, by its declared or its actual length, 408 when it is late.
 
     Args:
         max_bytes: the limit of all bodies …
@@ -40,6 +42,8 @@ class BodyLimit:
         async def limited() -> Message:
             nonlocal received
             message = await receive()
+            if LATE in scope.get("state", ()):
+                raise HTTPException(408, "the body did not come in time", {"Connection": "close"})
             received += len(message.get("body", b""))
             if received > max_bytes:
                 # FastAPI makes a 400 of whatever else is raised while it reads a body.
@@ -72,6 +76,9 @@ class Measure:
 
         try:
             await self.app(scope, receive, measured)
+        except asyncio.CancelledError:
+            status = CLIENT_LEFT
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.telemetry.answered(route, status, time.perf_counter() - started)

@@ -32,6 +32,7 @@ STATUS: dict[type[errors.SearchbarError], tuple[int, str]] = {
     errors.ModelFailed: (503, "Model failed"),
     errors.DeadlineExceeded: (504, "Deadline exceeded"),
 }
+TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 408: "Request timeout", 413: "Too large"}
 
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
@@ -92,11 +93,19 @@ def field(error: dict[str, Any]) -> str:
 async def on_http_error(request: Request, exc: Exception) -> Response:
     """Unknown routes, wrong methods and unreadable bodies, in the same shape as every other error."""
     assert isinstance(exc, HTTPException)
-    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Too large"}
+    return problem_of_http(exc, request)
+
+
+def problem_of_http(exc: HTTPException, request: Request | None = None, **more: Any) -> Response:
+    """The problem document of an error that is one of HTTP; `more` are its extension members.
+
+    Args:
+        request: what was asked for, to name the methods of its path where its own is none of them.
+    """
     headers = dict(exc.headers or {})
-    if exc.status_code == 405:
+    if exc.status_code == 405 and request is not None:
         headers["Allow"] = allowed(request)
-    return problem(exc.status_code, titles.get(exc.status_code, "Error"), str(exc.detail), headers)
+    return problem(exc.status_code, TITLES.get(exc.status_code, "Error"), str(exc.detail), headers, **more)
 
 
 def allowed(request: Request) -> str:

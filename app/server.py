@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
-from contextlib import AsyncExitStack
+import time
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from rich.console import Console
+from starlette.types import ASGIApp
 
 from app.access import Access
 from app.api import create_app
+from app.connections import Connection, Connections, Limits
 from app.errors import SetupError
+from app.gateway import Gateway
 from app.settings import Settings
 from app.stack import running
 from app.tls import check_server_tls
 from app.tracing import tracing
+
+log = logging.getLogger("searchbar.http")
 
 EXAMPLES = """
   Open [link={url}]{url}[/link] and type, or try:
@@ -35,6 +45,10 @@ TRITON = """
 # An idle connection lives longer here than in the pools of clients and load balancers (60 s is common): who closes first must
 # not be the server, or a request crosses the closing on the wire and is lost.
 KEEP_ALIVE_S = 75
+GRACE_S = 10  # for what is under way when the server stops; then it is answered 503
+LAST_CALLS = 10  # of 0.05 s, for what is sent on connections that are open, before those without a request are closed
+CHECK_TICKS = 5  # of 0.1 s, between looks at connections that take too long
+OTHER_DESCRIPTORS = 256  # of the index, of Triton's pipes and channels
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,12 +68,91 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
+def allow_descriptors(connections: int) -> None:
+    """Raise this process's soft limit on open files to what `connections` need; warn where the hard one is lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + OTHER_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        log.warning("%d connections need %d open files, %d are allowed: see `ulimit -Hn`", connections, needed, hard)
+        needed = hard
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 class Server(uvicorn.Server):
-    """uvicorn without its habit of raising the signal again once it has stopped: the stack is still to be taken down then."""
+    """uvicorn that leaves nobody without an answer who has sent a request.
+
+    SIGTERM: not ready for `drain_s`, still answering, each answer closing its connection; then the listening socket is closed
+    and what is left is answered. SIGINT, and a second signal, do without the first part.
+
+    Args:
+        app: the application.
+        gateway: told when it starts to drain, and has the metrics.
+        limits: of connections.
+        drain_s: how long load balancers need to notice /readyz.
+    """
+
+    def __init__(self, app: ASGIApp, gateway: Gateway, limits: Limits, drain_s: float = 0.0) -> None:
+        self.shared = Connections(limits, lambda reason: gateway.telemetry.refused.labels(reason).inc())
+        config = uvicorn.Config(
+            app,
+            http=self.shared.protocol,  # type: ignore[arg-type] # documented as a class, called as a factory
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        super().__init__(config)
+        self._gateway = gateway
+        self._drain_s = drain_s
+        self._leave_at: float | None = None
+        gateway.telemetry.connections.set_function(lambda: len(self.server_state.connections))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See `uvicorn.Server.handle_exit`; the signal is not raised again afterwards: the stack is still to be taken down."""
+        if sig == signal.SIGTERM and self._drain_s and self._leave_at is None:
+            self._leave_at = time.monotonic() + self._drain_s
+            self._gateway.draining = self.shared.draining = True
+            return
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """See `uvicorn.Server.on_tick`; ten times a second."""
+        if counter % CHECK_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast(Connection, connection).check(now)
+        if self._leave_at is not None and time.monotonic() >= self._leave_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server.shutdown`; first those are let in who have connected, and those answered who have sent."""
+        self._gateway.draining = self.shared.draining = True
+        await self._accept_the_last(sockets or [])
+        for _ in range(LAST_CALLS):
+            if self.server_state.connections and not self.force_exit:
+                await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+    async def _accept_the_last(self, sockets: list[socket.socket]) -> None:
+        """Stop listening. Closing a socket resets the connections in its backlog: they are taken out first."""
+        kept = [sock.dup() for sock in sockets]
+        for server in self.servers:
+            server.close()
+        protocol = partial(self.shared.protocol, self.config, self.server_state, self.lifespan.state)
+        accepted = []
+        for sock in kept:
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    accepted.append(sock.accept()[0])
+            sock.close()
+        for connection in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
 
 
 async def serve_until_stopped(settings: Settings, console: Console) -> None:
@@ -84,11 +177,10 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
             access=access,
             tracer=tracer,
         )
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=10, timeout_keep_alive=KEEP_ALIVE_S,
-        )  # fmt: skip
-        config.ssl_certfile, config.ssl_keyfile = settings.tls_cert, settings.tls_key
+        settled = Limits(receive_s=settings.receive_s, max_connections=settings.max_connections)
+        allow_descriptors(settings.max_connections)
+        server = Server(app, stack.gateway, settled, settings.drain_s)
+        server.config.ssl_certfile, server.config.ssl_keyfile = settings.tls_cert, settings.tls_key
         host, port = sock.getsockname()[:2]
         scheme = "https" if access.https else "http"
         console.print(EXAMPLES.format(url=f"{scheme}://{host}:{port}"), highlight=False, soft_wrap=True)
@@ -98,4 +190,4 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         gc.collect()
         gc.freeze()  # the lexicon's millions of objects stay: going over them stopped everything for 60 ms at a time
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        await Server(config).serve(sockets=[sock])
+        await server.serve(sockets=[sock])

@@ -89,6 +89,8 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
             await triton.start()
             url = triton.grpc_url
         client: InferenceBackend = SageMakerBackend(url) if url.startswith(SCHEME) else TritonClient(url, tls)
+        if triton is not None and isinstance(client, TritonClient):
+            client.on_unhealthy = triton.suspect
         cleanup.push_async_callback(client.close)
         if isinstance(client, TritonClient):
             await client.greet()

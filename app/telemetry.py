@@ -17,6 +17,7 @@ from app.cache import AnswerCache
 # Seconds; dense around 25 ms, the latency the service is built to hold.
 BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
 QUANTILES = (0.5, 0.9, 0.99)
+CLIENT_LEFT = 499  # as nginx counts them: cancelled before they were answered, because nobody waited any more
 
 
 class SlidingQuantiles(Collector):
@@ -97,6 +98,11 @@ class Telemetry:
         )
         self.degraded = Counter("searchbar_degraded_total", "Answers that left a part out", ["part"], registry=self.registry)
         self.restarts = Gauge("searchbar_triton_restarts", "Restarts of the embedded Triton", registry=self.registry)
+        self.connections = Gauge("searchbar_connections", "Connections open", registry=self.registry)
+        self.refused = Counter(
+            "searchbar_connections_refused_total", "Connections closed before a request was complete", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
         self.window = SlidingQuantiles()
         self.registry.register(self.window)
         self._cache_counts = CacheCounts()
@@ -113,7 +119,8 @@ class Telemetry:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self.requests.labels(route, str(status)).observe(seconds)
-        self.window.observe(route, seconds)
+        if status != CLIENT_LEFT:  # nobody was answered
+            self.window.observe(route, seconds)
 
     def timed(self, timings_ms: dict[str, float]) -> None:
         for stage, took in timings_ms.items():

@@ -7,7 +7,7 @@ tritonclient's own packing (measured once, two cores).
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import grpc
 import numpy as np
@@ -35,10 +35,15 @@ _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
 class TritonClient:
-    """One channel to one Triton, through TLS where it is given; fulfils `inference.InferenceBackend`."""
+    """One channel to one Triton, through TLS where it is given; fulfils `inference.InferenceBackend`.
+
+    Attributes:
+        on_unhealthy: told what Triton says when a backend stub of its own does not answer it any more.
+    """
 
     def __init__(self, url: str, tls: ClientTls | None = None) -> None:
         self.url = url
+        self.on_unhealthy: Callable[[str], None] = lambda complaint: None
         self._tls = tls is not None
         if tls is None:
             self._channel = grpc.aio.insecure_channel(url, options=CHANNEL_OPTIONS)
@@ -64,6 +69,8 @@ class TritonClient:
                 metadata = None if call is None else (("traceparent", call.traceparent),)
                 response = await self._stub.ModelInfer(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as exc:
+            if "is not healthy" in (exc.details() or ""):
+                self.on_unhealthy(exc.details() or "")
             raise translate(exc, model) from exc
         return {
             tensor.name: unpack(tensor.datatype, tuple(tensor.shape), raw)

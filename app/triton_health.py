@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -35,6 +36,7 @@ class TritonHealth:
         self._grpc_url = grpc_url
         self._models = models
         self._canary = canary
+        self._finished: dict[str, int] = {}
 
     async def close(self) -> None:
         """Closes its connections. Idempotent."""
@@ -85,3 +87,16 @@ class TritonHealth:
         if self._canary is not None:
             with suppress(Overloaded):
                 await asyncio.wait_for(self._canary(self._grpc_url), timeout_s)
+        self._finished.clear()
+
+    async def progressed(self, timeout_s: float) -> bool:
+        """Whether every model has finished an inference since this was last asked, which was after the last good probe.
+
+        It tells a server that is slow from one that hangs: a canary may be late behind other people's work.
+        """
+        answer = await self._client.get("/v2/models/stats", timeout=timeout_s)
+        finished: Counter[str] = Counter()
+        for model in answer.raise_for_status().json()["model_stats"]:
+            finished[model["name"]] += model["inference_stats"]["success"]["count"]
+        before, self._finished = self._finished, dict(finished)
+        return all(name in before and finished[name] > before[name] for name in self._models)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import SetupError
+from app.errors import DeadlineExceeded, SetupError
 from app.triton_health import Canary, TritonHealth
 from app.triton_install import TritonInstall, find_install, locked_control
 from app.triton_launcher import owner_prefix, sweep_orphans, sweep_scratch, sweep_shared_memory
@@ -68,15 +68,18 @@ class Watch:
     Attributes:
         tick_s: how often the backend stubs are looked at.
         canary_every_s, canary_timeout_s: pause between canaries, and the time one may take.
-        canary_failures: this many in a row mean that the server is broken.
+        canary_again_s: pause after one that failed.
+        canary_failures: this many in a row mean that the server is broken. One that is late while every model goes on finishing
+            inferences is no failure: a restart does not make a slow server faster.
         backoff_s: waits before the first, second, … restart; the last one repeats.
         forgive_after_s: a server healthy for this long starts again from the first wait.
         grace_s: how long an orderly stop may take.
     """
 
     tick_s: float = 0.5
-    canary_every_s: float = 2.0
-    canary_timeout_s: float = 2.0
+    canary_every_s: float = 1.0
+    canary_timeout_s: float = 1.0
+    canary_again_s: float = 0.2
     canary_failures: int = 2
     backoff_s: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
     forgive_after_s: float = 60.0
@@ -137,6 +140,7 @@ class EmbeddedTriton:
         self._process: ServerProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._health: TritonHealth | None = None
+        self._suspicion: asyncio.Future[str] | None = None
         self.restarts = 0
         self.healthy = False
         self.on_restart: Callable[[], None] = lambda: None
@@ -207,6 +211,14 @@ class EmbeddedTriton:
         finally:
             sweep_shared_memory(self._prefix)
             sweep_scratch(self._prefix, self._scratch_root)
+
+    def suspect(self, complaint: str) -> None:
+        """Start it again because of what it answered: that a stub of one of its models is not healthy.
+
+        A canary need not notice: where a model has two instances, the other one may answer it.
+        """
+        if self._suspicion is not None and not self._suspicion.done():
+            self._suspicion.set_result(complaint)
 
     def _expected_models(self) -> tuple[str, ...]:
         """Names of the models that must turn ready."""
@@ -290,7 +302,12 @@ class EmbeddedTriton:
 
     async def _until_broken(self, process: ServerProcess, health: TritonHealth) -> str:
         """Watches the server; returns what is wrong with it."""
-        watchers = [asyncio.create_task(self._until_dead(process)), asyncio.create_task(self._until_canary_fails(health))]
+        self._suspicion = asyncio.get_running_loop().create_future()
+        watchers: list[asyncio.Future[str]] = [
+            asyncio.create_task(self._until_dead(process)),
+            asyncio.create_task(self._until_canary_fails(health)),
+            self._suspicion,
+        ]
         try:
             await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
             return next(task.result() for task in watchers if task.done())
@@ -308,18 +325,33 @@ class EmbeddedTriton:
 
     async def _until_canary_fails(self, health: TritonHealth) -> str:
         failures = 0
+        watch = self._watch
         while True:
-            await asyncio.sleep(self._watch.canary_every_s)
+            await asyncio.sleep(watch.canary_again_s if failures else watch.canary_every_s)
             try:
-                await health.probe(self._watch.canary_timeout_s)
+                await health.probe(watch.canary_timeout_s)
             except Exception as exc:  # whatever a canary raises is what it died of
+                if await self._is_slow(exc, health):
+                    _log.warning("the canary is late, but every model works: %r", exc)
+                    failures = min(failures, 1)
+                    continue
                 failures += 1
                 self.healthy = False
-                _log.warning("canary failed (%d of %d): %r", failures, self._watch.canary_failures, exc)
-                if failures >= self._watch.canary_failures:
+                _log.warning("canary failed (%d of %d): %r", failures, watch.canary_failures, exc)
+                if failures >= watch.canary_failures:
                     return f"{failures} canaries in a row failed, the last with {exc!r}"
             else:
                 failures, self.healthy = 0, True
+
+    async def _is_slow(self, failure: Exception, health: TritonHealth) -> bool:
+        """Whether the canary that failed was only late, behind work that goes on."""
+        if not isinstance(failure, asyncio.TimeoutError | DeadlineExceeded):
+            return False
+        try:
+            return await health.progressed(self._watch.canary_timeout_s)
+        except Exception as exc:  # then it does not even count any more
+            _log.warning("Triton does not say what its models have done: %r", exc)
+            return False
 
 
 def _is_free(port: int) -> bool:

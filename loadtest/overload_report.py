@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def write_overload(overload: Overload, found: Overloaded, out: Path) -> Path:
         table.writeheader()
         table.writerows(rows)
     wrong = missed_overload(overload, found)
-    phases = {"ramp": [asdict(step) for step in found.ramp]}
+    phases: dict[str, Any] = {"ramp": [asdict(step) for step in found.ramp]}
     phases |= {name: asdict(p) for name in ("normal", "burst", "after", "recovered") if (p := getattr(found, name))}
     body = {"overload": asdict(overload), **phases, "missed": wrong}
     (out / f"{overload.name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")

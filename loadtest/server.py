@@ -40,14 +40,7 @@ class Target:
 
     def memory(self) -> int:
         """Proportional set size of the process tree in bytes: pages shared between its processes count once."""
-        total = 0
-        for pid in tree(self.pid) if self.pid else ():
-            try:
-                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            except OSError:
-                continue
-            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-        return total
+        return sum(proportional_set(pid) for pid in tree(self.pid)) if self.pid else 0
 
     def lookups(self) -> dict[str, float]:
         """Cache lookups so far by outcome: hit, miss, shared."""
@@ -118,6 +111,15 @@ def tree(root: int) -> list[int]:
     for pid in found:
         found += children.get(pid, [])
     return found
+
+
+def proportional_set(pid: int, part: str = "Pss") -> int:
+    """Proportional set size of a process in bytes, or a part of it as /proc/PID/smaps_rollup names it; 0 when it has gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{part}:"))
 
 
 def process_cpu(pid: int) -> tuple[str, float] | None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -25,11 +25,22 @@ START_S = 90.0  # generous: CI machines are slow
 
 @dataclass(frozen=True)
 class Serving:
-    """A running `searchbar serve`."""
+    """A running `searchbar serve`.
+
+    Attributes:
+        started_s: how long it took to be ready.
+    """
 
     process: subprocess.Popen[bytes]
     url: str
     log: Path
+    started_s: float = 0.0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return host, int(port)
 
     def descendants(self, name: str = "") -> list[int]:
         """Process ids below the server whose command line holds `name`."""
@@ -65,7 +76,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(index: Path, log: Path, settings: Mapping[str, str] | None = None, ca: Path | None = None) -> Serving:
+def start(index: Path | str, log: Path, settings: Mapping[str, str] | None = None, ca: Path | None = None) -> Serving:
     """Start `searchbar serve` with these settings and wait until it says that it is ready; by HTTPS where a `ca` is given."""
     port = free_port()
     environment = {**os.environ, "SEARCHBAR_LOG_LEVEL": "warning", **(settings or {})}
@@ -75,13 +86,13 @@ def start(index: Path, log: Path, settings: Mapping[str, str] | None = None, ca:
             [SEARCHBAR, "serve", "--port", str(port), "--index", str(index)], stdout=sink, stderr=sink, env=environment
         )
     serving = Serving(process, f"http{'s' if ca else ''}://127.0.0.1:{port}", log)
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
+    began = time.monotonic()
+    while time.monotonic() < began + START_S:
         if process.poll() is not None:
             break
         try:
             if httpx.get(f"{serving.url}/readyz", timeout=2, verify=verify).status_code == 200:
-                return serving
+                return replace(serving, started_s=time.monotonic() - began)
         except httpx.HTTPError:
             pass
         time.sleep(0.2)

@@ -25,6 +25,8 @@ from app.index.manifest import FORMAT, Manifest
 from app.index.ngrams import Sparse, encode_item_name, encode_item_tags
 from app.index.schema import DENSE, NAME, TAGS, point_id, to_payload
 
+# gRPC would wait for up to two minutes before it tries again to reach a server that was away.
+RECONNECT = {f"grpc.{name}_reconnect_backoff_ms": wait for name, wait in (("initial", 100), ("min", 100), ("max", 1000))}
 METADATA = "searchbar"  # key of the manifest in the collection's metadata
 
 
@@ -70,6 +72,7 @@ class Server:
             "https": at.tls,
             # Given as a header, because the client warns of a key on an unencrypted connection in each process that has one.
             "headers": {"api-key": self.api_key} if self.api_key else None,
+            "grpc_options": RECONNECT,
             "timeout": math.ceil(self.timeout_s),
             "check_compatibility": False,  # it asks in a thread that outlives the client, and warns; the first call tells more
         }

@@ -118,14 +118,14 @@ class Keyed(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
 
 
 @contextmanager
-def grpc_qdrant() -> Iterator[tuple[int, Collections, Points]]:
-    """A server on a free port of loopback; the port and the services."""
-    local = LocalServer()
+def grpc_qdrant(local: LocalServer | None = None, port: int = 0) -> Iterator[tuple[int, Collections, Points]]:
+    """A server of what `local` holds on that port of loopback, or a free one; the port and the services."""
+    local = local or LocalServer()
     collections, points = Collections(local), Points(local)
     server = grpc.server(ThreadPoolExecutor(4), interceptors=[Keyed()])
     wire.add_CollectionsServicer_to_server(collections, server)
     wire.add_PointsServicer_to_server(points, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
         yield port, collections, points

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from app.api import router
+from app.server import GRACE_S
 from app.settings import ROOT, Settings
 
 FOLDER = ROOT / "docker" / "k8s"
@@ -103,6 +104,15 @@ def test_probes_ask_the_right_question() -> None:
     (container,) = pods()["gateway"]["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_the_gateway_has_time_to_drain() -> None:
+    """It goes on answering after SIGTERM, and is not killed before what is under way then has had its time."""
+    spec = pods()["gateway"]["spec"]
+    (container,) = spec["containers"]
+    drain_s = float({entry["name"]: entry["value"] for entry in container["env"]}["SEARCHBAR_DRAIN_S"])
+    assert drain_s > 0 and "lifecycle" not in container
+    assert spec["terminationGracePeriodSeconds"] >= drain_s + GRACE_S + 5
 
 
 def test_triton_asks_for_a_gpu() -> None:

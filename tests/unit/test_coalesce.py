@@ -76,12 +76,29 @@ async def test_cancelled_items_are_dropped() -> None:
     calls = coalescer(model)
     tasks = [asyncio.create_task(calls.submit(item)) for item in range(4)]
     await settle()
-    tasks[0].cancel()  # in flight: too late to call back
     tasks[2].cancel()
     await settle()
     model.go.set()
     assert [await tasks[1], await tasks[3]] == [2, 6]
     assert model.batches == [[0], [1, 3]]
+
+
+async def test_a_call_ends_with_its_last_caller() -> None:
+    """A call goes on while one of its callers waits; without any it is cancelled and makes room for the next."""
+    model = Doubler()
+    model.go.clear()
+    calls = coalescer(model, max_batch=2)
+    tasks = [asyncio.create_task(calls.submit(item)) for item in range(4)]
+    await settle()
+    tasks[0].cancel()
+    await settle()
+    assert model.batches == [[0], [1, 2]]
+    tasks[1].cancel()
+    await settle()
+    assert model.batches == [[0], [1, 2]]
+    model.go.set()
+    assert [await tasks[2], await tasks[3]] == [4, 6]
+    assert [task.cancelled() for task in tasks] == [True, True, False, False]
 
 
 async def test_one_bad_item_does_not_fail_its_mates() -> None:
