@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from app import __version__
+from app.cli_compare import compare
+from app.cli_cost import cost
 from app.cli_engines import engines, parity
 from app.cli_index import indexing, run_index
 from app.cli_load import load
@@ -38,6 +40,8 @@ cli.command()(tune)
 cli.add_typer(engines, name="engines")
 cli.command()(parity)
 cli.command()(load)
+cli.command()(compare)
+cli.command()(cost)
 bench = typer.Typer(help="Measure parts of the system.", no_args_is_help=True)
 cli.add_typer(bench, name="bench")
 console = Console(stderr=True)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ def ceiling(venv: Path, plan: Plan, logs: Path, tell: Tell, rounds: int = ROUNDS
     """
     analyzer = PerfAnalyzer.prepare(venv)
     ports = Ports.free()
-    command = (sys.executable, "-m", "loadtest.peers.triton_alone", "--http", "{port}")
-    command += ("--grpc", str(ports.grpc), "--metrics", str(ports.metrics))
-    with started({}, logs / "triton.log", command, "/v2/health/ready") as target:
+    command = [sys.executable, "-m", "loadtest.peers.triton_alone", "--http", "{port}"]
+    command += ["--grpc", str(ports.grpc), "--metrics", str(ports.metrics)]
+    with started({}, logs / "triton.log", tuple(command), "/v2/health/ready") as target:
         alone = Alone(analyzer, target, ports, logs / f"{MODEL}.json")
         row = swept(alone, plan, tell)
         environment = {**OURS.settings[0].environment, "SEARCHBAR_TRITON": alone.address}
@@ -82,10 +82,15 @@ def ceiling(venv: Path, plan: Plan, logs: Path, tell: Tell, rounds: int = ROUNDS
     return row, found
 
 
+def not_run(why: str) -> Row:
+    """The row of a Triton that could not be driven here."""
+    measured = datetime.now().isoformat(" ", "minutes")
+    return Row("triton", "f", "Triton alone, perf_analyzer", INT8, "as shipped, gRPC, single queries", measured, not_run=why)
+
+
 def swept(alone: Alone, plan: Plan, tell: Tell) -> Row:
     """What Triton carries by itself, over the requests in flight."""
-    measured = datetime.now().isoformat(" ", "minutes")
-    row = Row("triton", "f", "Triton alone, perf_analyzer", INT8, "as shipped, gRPC, single queries", measured)
+    row = not_run("")
     alone.at(8, plan.warm_s)
     points = []
     for in_flight in IN_FLIGHT:
@@ -131,14 +136,14 @@ def in_turn(alone: Alone, subject: Subject, row: Row, plan: Plan, rounds: int, t
     return {
         "in_flight": best,
         "callers": callers,
-        "rounds": {"triton_tps": throughput.triton, "ours_tps": throughput.ours, "triton_p50_ms": p50.triton, "ours_p50_ms": p50.ours},
+        "rounds": {"tps": asdict(throughput), "p50_ms": asdict(p50)},
         "triton_tps": their_tps,
         "ours_tps": our_tps,
         "ratio": our_tps / their_tps,
         "triton_p50_ms": their_p50,
         "ours_p50_ms": our_p50,
         "added_p50_ms": our_p50 - their_p50,
-    }  # fmt: skip
+    }
 
 
 def latencies(point: Point) -> dict[str, float]:

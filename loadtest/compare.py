@@ -31,6 +31,7 @@ LIMIT_MS = 25.0
 SAME = 0.99  # cosine between an embedding of the peer's and ours
 CHECKED = 64  # queries whose answers are compared
 HOPELESS = 1.3  # a rate this many times the closed loop's is tried for a short while only
+TRIAL_S = 3.0  # of each rate, when settings are tried
 Tell = Callable[[str], None]
 
 
@@ -46,6 +47,7 @@ class Plan:
     trials: int = 7
 
 
+TUNE = Plan(seconds=TRIAL_S, warm_s=2.0, closed_s=2.0, trials=4)
 QUICK = Plan(seconds=1.0, warm_s=0.5, closed_s=1.0, rates=(50.0, 100.0), trials=2)
 
 

@@ -9,7 +9,10 @@ import numpy as np
 from onnx_embedder import Embedder
 
 
-@bentoml.service(workers=int(os.environ.get("PEER_WORKERS", "1")))
+@bentoml.service(
+    workers=int(os.environ.get("PEER_WORKERS", "1")),
+    logging={"access": {"enabled": False}},  # a line for every request, which the other servers do not write either
+)
 class Embed:
     def __init__(self) -> None:
         self.embedder = Embedder()

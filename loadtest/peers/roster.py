@@ -95,65 +95,163 @@ def embedding(answer: Any) -> Sequence[float]:
     return found
 
 
-BY_HAND = tuple(
-    Setting(f"{workers} process{'es' * (workers > 1)}, {threads} thread{'s' * (threads > 1)}, {endpoint} endpoint",
-            ("--workers", str(workers)), {"PEER_THREADS": str(threads), "PEER_ENDPOINT": endpoint})
-    for workers, threads, endpoint in ((1, 1, "sync"), (1, 2, "sync"), (1, 1, "async"), (1, 2, "async"), (2, 1, "sync"), (2, 1, "async"))
-)  # fmt: skip
+def several(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
+
+
+def by_hand() -> tuple[Setting, ...]:
+    """Processes, threads of each, and where the model runs: Starlette's thread pool or the event loop."""
+    return tuple(
+        Setting(
+            f"{several(workers, 'process')}, {several(threads, 'thread')}, {endpoint} endpoint",
+            ("--workers", str(workers)),
+            {"PEER_THREADS": str(threads), "PEER_ENDPOINT": endpoint},
+        )
+        for workers, threads in ((1, 1), (1, 2), (2, 1))
+        for endpoint in ("sync", "async")
+    )
+
+
+def infinity_settings() -> tuple[Setting, ...]:
+    return tuple(
+        Setting(
+            f"batches of {size}{', graph as it is' * plain}",
+            ("--batch-size", str(size), *(["--onnx-disable-optimize"] * plain)),
+        )
+        for size, plain in ((32, False), (32, True), (8, True), (64, True))
+    )
+
+
+def litserve_settings() -> tuple[Setting, ...]:
+    return tuple(
+        Setting(
+            f"{several(workers, 'worker')}, {several(servers, 'HTTP process')}, {1000 * wait:g} ms wait{', ZeroMQ' * fast}",
+            ("--workers", str(workers), "--api-servers", str(servers), "--wait", str(wait), *(["--fast-queue"] * fast)),
+        )
+        for workers, servers, wait, fast in (
+            (1, 1, 0.001, False),
+            (1, 1, 0.001, True),
+            (1, 1, 0.005, True),
+            (1, 2, 0.001, True),
+            (2, 1, 0.001, True),
+            (2, 2, 0.001, True),
+        )
+    )
+
+
+def bentoml_settings() -> tuple[Setting, ...]:
+    return tuple(
+        Setting(
+            f"{several(workers, 'worker')}, batches of {batch}, {ms} ms at most",
+            environment={"PEER_WORKERS": str(workers), "PEER_BATCH": str(batch), "PEER_LATENCY_MS": str(ms)},
+        )
+        for workers, batch, ms in ((1, 32, 1000), (2, 32, 1000), (1, 64, 100), (2, 16, 100))
+    )
+
+
+def ray_settings() -> tuple[Setting, ...]:
+    return tuple(
+        Setting(f"{several(replicas, 'replica')}, {1000 * wait:g} ms wait", ("--replicas", str(replicas), "--wait", str(wait)))
+        for replicas, wait in ((1, 0.001), (1, 0.005), (1, 0.0), (2, 0.001))
+    )
+
+
 OURS = Peer(
-    "ours", "g", "Searchbar", INT8, (str(SEARCHBAR), "serve", "--port", "{port}"), "/readyz", "/v1/embed",
-    query, lambda answer: answer["embeddings"][0],
-    (Setting("as shipped, cache off", (), {"SEARCHBAR_CACHE_ENTRIES": "0", "SEARCHBAR_LOG_LEVEL": "warning"}),),
+    name="ours",
+    letter="g",
+    title="Searchbar",
+    weights=INT8,
+    command=(str(SEARCHBAR), "serve", "--port", "{port}"),
+    ready="/readyz",
+    path="/v1/embed",
+    body=query,
+    read=lambda answer: answer["embeddings"][0],
+    settings=(Setting("as shipped, cache off", (), {"SEARCHBAR_CACHE_ENTRIES": "0", "SEARCHBAR_LOG_LEVEL": "warning"}),),
     environment={},
-)  # fmt: skip
+)
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("fastapi", "a", "FastAPI + transformers", FP32, uvicorn("fastapi_transformers"), "/readyz", "/embed",
-             query, embedding, BY_HAND),
-        Peer("fastapi-onnx", "a′", "FastAPI + ONNX Runtime", INT8, uvicorn("fastapi_onnx"), "/readyz", "/embed",
-             query, embedding, BY_HAND),
         Peer(
-            "infinity", "b", "Infinity", INT8,
-            ("env", "-C", str(WORK / "infinity"), str(INFINITY / "infinity_emb"), "v2", "--model-id", ".",
-             "--served-model-name", "embedder", "--engine", "optimum", "--device", "cpu", "--pooling-method", "mean",
-             "--no-bettertransformer", "--log-level", "warning", "--host", "127.0.0.1", "--port", "{port}"),
-            "/health", "/embeddings", lambda text: {"model": "embedder", "input": text},
-            lambda answer: answer["data"][0]["embedding"],
-            tuple(Setting(f"batches of {size}{', graph not optimised again' * plain}",
-                          ("--batch-size", str(size), *(["--onnx-disable-optimize"] * plain)))
-                  for size, plain in ((32, False), (32, True), (8, True), (64, True))),
+            name="fastapi",
+            letter="a",
+            title="FastAPI + transformers",
+            weights=FP32,
+            command=uvicorn("fastapi_transformers"),
+            ready="/readyz",
+            path="/embed",
+            body=query,
+            read=embedding,
+            settings=by_hand(),
+        ),
+        Peer(
+            name="fastapi-onnx",
+            letter="a*",
+            title="FastAPI + ONNX Runtime",
+            weights=INT8,
+            command=uvicorn("fastapi_onnx"),
+            ready="/readyz",
+            path="/embed",
+            body=query,
+            read=embedding,
+            settings=by_hand(),
+        ),
+        Peer(
+            name="infinity",
+            letter="b",
+            title="Infinity",
+            weights=INT8,
+            command=(
+                *("env", "-C", str(WORK / "infinity"), str(INFINITY / "infinity_emb"), "v2", "--model-id", "."),
+                *("--served-model-name", "embedder", "--engine", "optimum", "--device", "cpu", "--pooling-method", "mean"),
+                *("--no-bettertransformer", "--log-level", "warning", "--host", "127.0.0.1", "--port", "{port}"),
+            ),
+            ready="/health",
+            path="/embeddings",
+            body=lambda text: {"model": "embedder", "input": text},
+            read=lambda answer: answer["data"][0]["embedding"],
+            settings=infinity_settings(),
             prepare=(str(INFINITY / "python"), str(HERE / "infinity_model.py"), str(WORK / "infinity")),
         ),
         Peer(
-            "litserve", "c", "LitServe", INT8,
-            (str(BIN / "python"), str(HERE / "litserve_onnx.py"), "--port", "{port}"), "/health", "/predict",
-            query, embedding,
-            tuple(Setting(f"{workers} worker{'s' * (workers > 1)}, {servers} HTTP process{'es' * (servers > 1)}, "
-                          f"batches of {batch}, {1000 * wait:g} ms wait{', ZeroMQ' * fast}",
-                          ("--workers", str(workers), "--api-servers", str(servers), "--batch", str(batch),
-                           "--wait", str(wait), *(["--fast-queue"] * fast)))
-                  for workers, servers, batch, wait, fast in (
-                      (1, 1, 32, 0.001, False), (1, 1, 32, 0.001, True), (2, 1, 32, 0.001, True), (2, 2, 32, 0.001, True),
-                      (1, 1, 32, 0.005, True), (1, 2, 32, 0.001, True))),
+            name="litserve",
+            letter="c",
+            title="LitServe",
+            weights=INT8,
+            command=(str(BIN / "python"), str(HERE / "litserve_onnx.py"), "--port", "{port}"),
+            ready="/health",
+            path="/predict",
+            body=query,
+            read=embedding,
+            settings=litserve_settings(),
         ),
         Peer(
-            "bentoml", "d", "BentoML", INT8,
-            (str(BIN / "bentoml"), "serve", "bentoml_onnx:Embed", "--working-dir", str(HERE), "--host", "127.0.0.1",
-             "--port", "{port}"), "/readyz", "/embed", lambda text: {"queries": [text]}, lambda answer: answer[0],
-            tuple(Setting(f"{workers} worker{'s' * (workers > 1)}, batches of {batch}, {ms} ms aim", (),
-                          {"PEER_WORKERS": str(workers), "PEER_BATCH": str(batch), "PEER_LATENCY_MS": str(ms),
-                           "BENTOML_CONFIG": str(HERE / "bentoml_config.yml")})
-                  for workers, batch, ms in ((1, 32, 1000), (2, 32, 1000), (1, 64, 100), (2, 16, 1000))),
+            name="bentoml",
+            letter="d",
+            title="BentoML",
+            weights=INT8,
+            command=(
+                *(str(BIN / "bentoml"), "serve", "bentoml_onnx:Embed", "--working-dir", str(HERE)),
+                *("--host", "127.0.0.1", "--port", "{port}"),
+            ),
+            ready="/readyz",
+            path="/embed",
+            body=lambda text: {"queries": [text]},
+            read=lambda answer: answer[0],
+            settings=bentoml_settings(),
         ),
         Peer(
-            "ray-serve", "e", "Ray Serve", INT8,
-            (str(BIN / "python"), str(HERE / "ray_serve_onnx.py"), "--port", "{port}"), "/-/healthz", "/",
-            query, embedding,
-            tuple(Setting(f"{replicas} replica{'s' * (replicas > 1)}, batches of {batch}, {1000 * wait:g} ms wait",
-                          ("--replicas", str(replicas), "--batch", str(batch), "--wait", str(wait)))
-                  for replicas, batch, wait in ((1, 32, 0.001), (2, 32, 0.001), (1, 32, 0.005), (1, 32, 0.0))),
+            name="ray-serve",
+            letter="e",
+            title="Ray Serve",
+            weights=INT8,
+            command=(str(BIN / "python"), str(HERE / "ray_serve_onnx.py"), "--port", "{port}"),
+            ready="/-/healthz",
+            path="/",
+            body=query,
+            read=embedding,
+            settings=ray_settings(),
         ),
         OURS,
     )
-}  # fmt: skip
+}

@@ -92,7 +92,9 @@ class PerfAnalyzer:
         load = ("--concurrency-range", str(concurrency))
         return await self._run(model, url, data, (*load, *windows(requests)), timeout_s)
 
-    async def measure_rate(self, model: str, url: str, data: Path, per_s: float, seconds: float, timeout_s: float = 60) -> Point:
+    async def measure_rate(
+        self, model: str, url: str, data: Path, per_s: float, seconds: float, timeout_s: float = 60
+    ) -> Point:
         """One measurement by gRPC, single requests sent `per_s` times a second at equal pauses; three windows of `seconds`.
 
         Raises:
