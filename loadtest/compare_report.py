@@ -194,7 +194,10 @@ def publish(body: Mapping[str, Any], docs: Path, tried: Path) -> None:
     known = json.loads(tried.read_text(encoding="utf-8")) if tried.exists() else None
     times = sorted(row["measured"] for row in body["servers"] if row["measured"])
     where = f"on {os.cpu_count()} CPU cores; measured from {times[0]} to {times[-1]}" if times else "nothing measured"
-    write_section(docs / "performance.md", SECTION, COMMAND, section(body, known), where)
+    document = docs / "performance.md"
+    if not document.exists():
+        document.write_text("# Performance\n", encoding="utf-8")
+    write_section(document, SECTION, COMMAND, section(body, known), where)
     (docs / "performance.json").write_text(json.dumps(compact(body), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     plot(body, docs / "compare.png")
 
