@@ -202,7 +202,10 @@ class Reference:
         lowest = 1.0
         with httpx.Client(base_url=url, timeout=10) as client:
             for text, ours in zip(self.queries, self.vectors, strict=True):
-                answer = client.post(peer.path, json=peer.body(text))
+                try:
+                    answer = client.post(peer.path, json=peer.body(text))
+                except httpx.HTTPError as exc:
+                    raise SetupError(f"{peer.name} did not answer: {exc!r}") from exc
                 if answer.status_code != 200:
                     raise SetupError(f"{peer.name} answered {answer.status_code}: {answer.text[:200]}")
                 theirs = np.asarray(peer.read(answer.json()), np.float32)

@@ -22,9 +22,11 @@ HIDDEN = "last_hidden_state"
 
 
 def hidden_state(graph: onnx.GraphProto) -> str:
-    """Name of the tensor that the pooling reads: what the last layer normalisation puts out."""
-    norms = [node for node in graph.node if node.op_type in ("LayerNormalization", "SkipLayerNormalization")]
-    return norms[-1].output[0]
+    """Name of the tensor that the pooling reads, [batch, tokens, width]: it is weighed by the mask and summed."""
+    makers = {name: node for node in graph.node for name in node.output}
+    sums = [makers.get(node.input[0]) for node in graph.node if node.op_type == "ReduceSum"]
+    weighed = next(node for node in sums if node is not None and node.op_type == "Mul")
+    return weighed.input[0]
 
 
 def main(out: Path) -> None:
