@@ -13,6 +13,10 @@ LOAD := $(VENV)/.load
 TRAIN_VENV := .venv-train
 TRAIN := $(TRAIN_VENV)/.train
 BENCH := $(TRAIN_VENV)/.bench
+COMPARE_VENV := .venv-compare
+COMPARE := $(COMPARE_VENV)/.compare
+INFINITY_VENV := .venv-infinity
+INFINITY := $(INFINITY_VENV)/.infinity
 ANALYZER_VENV := .venv-analyzer
 ANALYZER := $(ANALYZER_VENV)/.analyzer
 TORCH ?= torch==2.13.0
@@ -83,6 +87,10 @@ analyzer: $(ANALYZER) ## make .venv-analyzer with NVIDIA's Model Analyzer and pe
 tune: $(DEV) $(ANALYZER) ## find instance counts, batch sizes and queue delays for Triton; twelve minutes, on idle cores
 	@$(BIN)/searchbar tune
 
+.PHONY: compare
+compare: $(DEV) $(ANALYZER) $(COMPARE) $(INFINITY) ## the embedder served by others and by Searchbar, side by side; fifteen minutes, on idle cores
+	@$(BIN)/searchbar compare
+
 .PHONY: browser
 browser: ## install Chromium where that is possible; without it the browser tests are skipped
 	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
@@ -126,7 +134,7 @@ lock: $(BIN)/python ## resolve constraints.txt anew (LOCK_FLAGS=--upgrade for ne
 
 .PHONY: clean
 clean: ## remove the virtual environments, the caches and the demo index
-	rm -rf $(VENV) $(TRAIN_VENV) $(ANALYZER_VENV) var/analyzer var/analyzer-quick .mypy_cache .ruff_cache .pytest_cache .hypothesis var/demo-index var/.demo-index.*
+	rm -rf $(VENV) $(TRAIN_VENV) $(ANALYZER_VENV) $(COMPARE_VENV) $(INFINITY_VENV) var/analyzer var/analyzer-quick .mypy_cache .ruff_cache .pytest_cache .hypothesis var/demo-index var/.demo-index.*
 	find app training tests triton -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -155,6 +163,23 @@ $(TRAIN): pyproject.toml
 	@$(if $(GPU),,$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) --retries 0 --timeout 10 --index-url $(TORCH_CPU) $(TORCH) 2>/dev/null ||) \
 	    $(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) $(TORCH)
 	@$(TRAIN_VENV)/bin/pip install $(PIP_FLAGS) -e '.[train,ray]'
+	@touch $@
+
+$(COMPARE): pyproject.toml
+	@echo "Installing PyTorch, LitServe, BentoML and Ray Serve into $(COMPARE_VENV) (once, 2 GB)"
+	@test -x $(COMPARE_VENV)/bin/python || $(PYTHON) -m venv $(COMPARE_VENV)
+	@$(COMPARE_VENV)/bin/pip install $(PIP_FLAGS) --retries 0 --timeout 10 --index-url $(TORCH_CPU) $(TORCH) 2>/dev/null || \
+	    $(COMPARE_VENV)/bin/pip install $(PIP_FLAGS) $(TORCH)
+	@$(COMPARE_VENV)/bin/pip install $(PIP_FLAGS) -e '.[compare]'
+	@touch $@
+
+# Infinity pins transformers 4 and an old typer, which nothing else here can live with.
+$(INFINITY):
+	@echo "Installing Infinity into $(INFINITY_VENV) (once, 1.5 GB)"
+	@test -x $(INFINITY_VENV)/bin/python || $(PYTHON) -m venv $(INFINITY_VENV)
+	@$(INFINITY_VENV)/bin/pip install $(PIP_FLAGS) --retries 0 --timeout 10 --index-url $(TORCH_CPU) $(TORCH) 2>/dev/null || \
+	    $(INFINITY_VENV)/bin/pip install $(PIP_FLAGS) $(TORCH)
+	@$(INFINITY_VENV)/bin/pip install $(PIP_FLAGS) 'infinity-emb[server,optimum,torch]==0.0.78'
 	@touch $@
 
 # perf_analyzer is a program in the wheel of an old tritonclient; the current one, which Model Analyzer wants, lacks it.

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from app import __version__
+from app.cli_compare import compare
+from app.cli_cost import cost
 from app.cli_engines import engines, parity
 from app.cli_index import indexing, run_index
 from app.cli_keys import keys
@@ -42,6 +44,8 @@ cli.add_typer(keys, name="keys")
 cli.command()(parity)
 cli.command()(load)
 cli.command()(soak)
+cli.command()(compare)
+cli.command()(cost)
 bench = typer.Typer(help="Measure parts of the system.", no_args_is_help=True)
 cli.add_typer(bench, name="bench")
 console = Console(stderr=True)

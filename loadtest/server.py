@@ -54,11 +54,14 @@ class Target:
 
 
 @contextmanager
-def started(environment: Mapping[str, str], log: Path, command: tuple[str, ...] = ()) -> Iterator[Target]:
-    """A server of our own on a free port of this machine, with these settings; gone at the end.
+def started(
+    environment: Mapping[str, str], log: Path, command: tuple[str, ...] = (), ready: str = "/readyz"
+) -> Iterator[Target]:
+    """A server of our own on a free port of this machine, with these settings; gone at the end, and all that it started.
 
     Args:
         command: instead of `searchbar serve`; ``{port}`` in it is replaced.
+        ready: path that answers 200 once it serves.
 
     Raises:
         SetupError: it did not turn ready.
@@ -72,9 +75,10 @@ def started(environment: Mapping[str, str], log: Path, command: tuple[str, ...] 
         process = subprocess.Popen(arguments, stdout=sink, stderr=sink, env={**os.environ, **environment})
     target = Target(f"http://127.0.0.1:{port}", process.pid)
     try:
-        wait_until_ready(target.url, process, log)
+        wait_until_ready(target.url + ready, process, log)
         yield target
     finally:
+        below = {pid: born for pid in tree(process.pid)[1:] if (born := birth(pid))}
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
@@ -82,14 +86,25 @@ def started(environment: Mapping[str, str], log: Path, command: tuple[str, ...] 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        for pid, born in below.items():
+            if birth(pid) == born:  # not another process under the same number
+                os.kill(pid, signal.SIGKILL)
+
+
+def birth(pid: int) -> str:
+    """When a process started, in the kernel's ticks; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return ""
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Raises SetupError when /readyz does not answer 200 in time."""
+    """Raises SetupError when `url` does not answer 200 in time."""
     until = time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:
         try:
-            if httpx.get(f"{url}/readyz", timeout=3).status_code == 200:
+            if httpx.get(url, timeout=3).status_code == 200:
                 return
         except httpx.HTTPError:
             pass

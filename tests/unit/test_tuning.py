@@ -120,8 +120,10 @@ def test_the_judgement(verdict: Verdict, says: str | None) -> None:
 
 def test_perf_analyzers_report() -> None:
     """Throughput and p90 in the units that the names say; a report without a measurement is an error."""
-    text = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency\n8,601.5,3,9000,23354,25000\n"
-    assert perf_analyzer.parse(text) == Point(8, 601.5, 23.354)
+    text = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p99 latency\n8,601.5,3,9000,23354,25000\n"
+    assert perf_analyzer.parse(text) == Point(8, 601.5, 23.354, 9.0, 25.0)
+    at_rate = text.replace("Concurrency", "Request Rate").replace("\n8,", "\n400,")
+    assert perf_analyzer.parse(at_rate) == Point(0, 601.5, 23.354, 9.0, 25.0)
     with pytest.raises(SetupError, match="no measurement"):
         perf_analyzer.parse("Concurrency,Inferences/Second\n")
 

@@ -12,8 +12,9 @@ import csv
 import os
 import subprocess
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 
 from app.errors import SetupError
@@ -24,17 +25,19 @@ LIBB64 = "apt-get install libb64-0d"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measurement under a constant number of requests in flight.
+    """One measurement.
 
     Attributes:
-        concurrency: requests in flight.
+        concurrency: requests in flight; 0 when they were sent at a rate instead.
         throughput: inferences a second, a request of a batch counting as many as it holds.
-        p90_ms: latency that nine of ten requests keep, measured at the client.
+        p50_ms, p90_ms, p99_ms: latency that so many in a hundred requests keep, measured at the client from when they left.
     """
 
     concurrency: int
     throughput: float
     p90_ms: float
+    p50_ms: float = nan
+    p99_ms: float = nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,26 @@ class PerfAnalyzer:
         Raises:
             SetupError: perf_analyzer failed or measured nothing; quotes what it said.
         """
-        report = data.with_name(f"{model}.{concurrency}.csv")
+        load = ("--concurrency-range", str(concurrency))
+        return await self._run(model, url, data, (*load, *windows(requests)), timeout_s)
+
+    async def measure_rate(
+        self, model: str, url: str, data: Path, per_s: float, seconds: float, timeout_s: float = 60
+    ) -> Point:
+        """One measurement by gRPC, single requests sent `per_s` times a second at equal pauses; three windows of `seconds`.
+
+        Raises:
+            SetupError: as `measure`.
+        """
+        load = ("--request-rate-range", f"{per_s:g}", "--request-distribution", "constant")
+        return await self._run(model, url, data, (*load, "--measurement-interval", str(round(1000 * seconds))), timeout_s)
+
+    async def _run(self, model: str, url: str, data: Path, load: Sequence[str], timeout_s: float) -> Point:
+        report = data.with_name(f"{model}.csv")
         report.unlink(missing_ok=True)
         command = [
             *(str(self.binary), "-m", model, "-u", url, "-i", "grpc", "--async", "--input-data", str(data)),
-            *("--concurrency-range", str(concurrency), "--percentile", "90"),
-            # Not --request-count: that divides by whole seconds, in which the last answers may have come long before the end.
-            *("--measurement-mode", "count_windows", "--measurement-request-count", str(requests)),
+            *("--percentile", "90", *load),
             # Three windows, whatever they differ by: the rounds of a run tell how steady the machine is.
             *("--stability-percentage", "100000", "--max-trials", "3"),
             *("--max-threads", "2", "-f", str(report)),
@@ -114,8 +130,13 @@ class PerfAnalyzer:
         return parse(report.read_text(encoding="utf-8"))
 
 
+def windows(requests: int) -> tuple[str, ...]:
+    """Not --request-count: that divides by whole seconds, in which the last answers may have come long before the end."""
+    return ("--measurement-mode", "count_windows", "--measurement-request-count", str(requests))
+
+
 def parse(report: str) -> Point:
-    """The point of a `perf_analyzer -f` report of one concurrency.
+    """The point of a `perf_analyzer -f` report of one concurrency or rate.
 
     Raises:
         SetupError: it holds no measurement.
@@ -128,4 +149,7 @@ def parse(report: str) -> Point:
 
 
 def _point(row: Mapping[str, str]) -> Point:
-    return Point(int(row["Concurrency"]), float(row["Inferences/Second"]), float(row["p90 latency"]) / 1000)
+    p50, p90, p99 = (float(row.get(f"p{q} latency") or nan) / 1000 for q in (50, 90, 99))
+    if isnan(p90):
+        raise ValueError("no p90")
+    return Point(int(row.get("Concurrency") or 0), float(row["Inferences/Second"]), p90, p50, p99)

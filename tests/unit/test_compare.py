@@ -1,0 +1,147 @@
+"""The comparison's own parts: the search for a limit, settings chosen, figures judged, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import cli
+from app.errors import InvalidInput
+from loadtest.compare import Row
+from loadtest.compare_report import at_rate, merged, publish, read, rows_of, save, verdicts
+from loadtest.peers.roster import OURS, PEERS, chosen
+from loadtest.steps import highest
+
+
+@pytest.mark.parametrize(
+    ("limit", "start", "trials", "between"),
+    [
+        pytest.param(1000, 900, 9, (950, 1000), id="above the start"),
+        pytest.param(300, 900, 9, (285, 300), id="far below the start"),
+        pytest.param(900, 900, 9, (855, 900), id="the start itself"),
+        pytest.param(0, 900, 6, (0, 0), id="nothing is held"),
+        pytest.param(10_000, 100, 3, (156, 157), id="trials run out on the way up"),
+    ],
+)
+def test_the_search_closes_in_on_the_limit(limit: float, start: float, trials: int, between: tuple[float, float]) -> None:
+    """What it returns was held, and lies within the stated share of what was not, unless the trials ran out."""
+    tried: list[float] = []
+
+    def held(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= limit
+
+    found = highest(held, start, close=0.05, trials=trials)
+    assert between[0] <= found <= between[1]
+    assert len(tried) <= trials
+    assert found == 0 or found in tried
+
+
+def test_every_peer_asks_for_one_query() -> None:
+    """Each request carries the query as JSON to a path of that server, and names and settings are each once there."""
+    for peer in PEERS.values():
+        request = peer.request("halo")
+        assert request.path.startswith("/") and b'"halo"' in (request.body or b"")
+        assert any("{port}" in part for part in peer.command)
+        assert len({setting.name for setting in peer.settings}) == len(peer.settings)
+    assert {"a", "b", "c", "d", "e", "g"} <= {peer.letter for peer in PEERS.values()}
+
+
+def test_the_setting_that_carried_most_is_used(tmp_path: Path) -> None:
+    """Without trials it is the first."""
+    peer = PEERS["ray-serve"]
+    last = peer.settings[-1]
+    assert chosen(peer, tmp_path / "none.json") == peer.settings[0]
+    rows = [{"setting": setting.name, "max_tps": 100.0 + (setting is last)} for setting in peer.settings]
+    tried = tmp_path / "tried.json"
+    tried.write_text(json.dumps({"peers": {peer.name: rows}}))
+    assert chosen(peer, tried) == last
+    assert chosen(OURS, tried) == OURS.settings[0]
+
+
+def test_a_server_of_no_known_name_is_refused() -> None:
+    """The message lists those there are."""
+    done = CliRunner().invoke(cli, ["compare", "--only", "nobody"])
+    assert isinstance(done.exception, InvalidInput)
+    assert "nobody" in str(done.exception) and "triton" in str(done.exception)
+
+
+def row(name: str, letter: str, tps: float, p50: float, p90: float, missed: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    at = {"missed": list(missed), "answered_per_s": 400.0, "p50_ms": p50, "p90_ms": p90, "p99_ms": 3 * p90}
+    found = Row(name, letter, name.title(), "int8", "default", "2026-11-26 12:00", cosine=0.9999, max_tps=tps, closed_tps=tps)
+    found.alone, found.at, found.cpu_s_per_1000, found.memory_mib = {"p50_ms": p50}, {"400": at}, 1.5, 300.0
+    return {**asdict(found), **more}
+
+
+CEILING = {
+    "ratio": 1.02, "ours_tps": 1020.0, "triton_tps": 1000.0,
+    "added_p50_ms": 1.2, "ours_p50_ms": 3.0, "triton_p50_ms": 1.8,
+}  # fmt: skip
+BEFORE = row("fastapi", "a", 200.0, 10.0, 20.0)
+OTHER = row("litserve", "c", 450.0, 6.0, 12.0)
+OURS_ROW = row("ours", "g", 1000.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("servers", "ceiling", "held"),
+    [
+        pytest.param([BEFORE, OTHER, OURS_ROW], CEILING, [True, True, True, True, True], id="everything"),
+        pytest.param([BEFORE, {**OTHER, "max_tps": 600.0}, OURS_ROW], None, [False, True, True], id="a framework too fast"),
+        pytest.param([BEFORE, row("ours", "g", 700.0, 9.0, 19.0)], None, [True, False, False], id="slow and dear"),
+        pytest.param([OURS_ROW], {**CEILING, "ratio": 0.9, "added_p50_ms": 1.6}, [False, False], id="a heavy gateway"),
+        pytest.param([BEFORE, {**OTHER, "not_run": "no"}], None, [], id="ours was not run"),
+    ],
+)
+def test_what_must_hold_is_judged_by_what_was_measured(
+    servers: list[dict[str, Any]], ceiling: dict[str, float] | None, held: list[bool]
+) -> None:
+    """Each claim has a verdict when its servers were measured, and none otherwise."""
+    assert [verdict for *_, verdict in verdicts({"servers": servers, "ceiling": ceiling})] == held
+
+
+def test_a_rate_that_was_missed_is_shown_as_such() -> None:
+    """Its quantiles would be those of a growing queue."""
+    assert at_rate(OURS_ROW["at"]["400"]) == "3.0 / 4.0 / 12.0"
+    late = row("slow", "b", 50.0, 900.0, 2000.0, missed=["answered 120/s of 400/s"])["at"]["400"]
+    assert at_rate(late) == "not held: 400/s, p90 2000 ms"
+    assert at_rate(None) == "–"
+
+
+def test_a_server_that_was_not_run_has_its_reason_in_the_table() -> None:
+    """It is not left out."""
+    _, first, second = rows_of({"servers": [BEFORE, {**OTHER, "not_run": "no such program"}]})
+    assert first[3] == "200"
+    assert second[3] == "not run here: no such program" and len(second) == len(first)
+
+
+def test_a_run_of_some_replaces_those_and_keeps_the_rest(tmp_path: Path) -> None:
+    """What was measured before stays, in the order of the letters; files hold the same."""
+    with pytest.raises(InvalidInput, match="make compare"):
+        read(tmp_path)
+    save(merged({}, [OURS_ROW, BEFORE], CEILING), tmp_path)
+    body = merged(read(tmp_path), [OTHER, {**BEFORE, "max_tps": 210.0}], None)
+    assert [(one["name"], one["max_tps"]) for one in body["servers"]] == [("fastapi", 210), ("litserve", 450), ("ours", 1000)]
+    assert body["ceiling"] == CEILING
+    lines = (tmp_path / "compare.csv").read_text().splitlines()
+    assert lines[0].startswith("letter,name") and len(lines) == 3
+
+
+def test_the_section_says_who_made_it_and_what_held(tmp_path: Path) -> None:
+    """performance.md gets the table, the verdicts and the picture; other sections stay."""
+    document = tmp_path / "performance.md"
+    document.write_text("# Performance\n\n## The path\n\nwords\n")
+    body = merged({}, [BEFORE, OTHER, OURS_ROW], CEILING)
+    tried = tmp_path / "tried.json"
+    tried.write_text(json.dumps({"peers": {"litserve": [{"setting": "two workers", "max_tps": 444.4}]}}))
+    publish(body, tmp_path, tried)
+    text = document.read_text()
+    assert "## The path\n\nwords" in text and "Made by `make compare`" in text
+    assert "| held |" in text and "two workers | 444 |" in text
+    assert (tmp_path / "compare.png").stat().st_size > 5000
+    assert len(json.loads((tmp_path / "performance.json").read_text())["servers"]) == 3
