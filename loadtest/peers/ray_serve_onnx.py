@@ -24,7 +24,12 @@ def main() -> None:
     parser.add_argument("--wait", type=float, default=0.001, help="seconds for a batch to fill")
     given = parser.parse_args()
 
-    @serve.deployment(num_replicas=given.replicas, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.5})
+    @serve.deployment(
+        num_replicas=given.replicas,
+        max_ongoing_requests=256,
+        ray_actor_options={"num_cpus": 0.5},
+        logging_config={"enable_access_log": False},  # a line for every request, which the other servers do not write either
+    )
     class Embed:
         def __init__(self) -> None:
             self.embedder = Embedder()
@@ -42,7 +47,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=MEMORY, log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": given.port})
+    serve.start(http_options={"host": "127.0.0.1", "port": given.port}, logging_config={"enable_access_log": False})
     serve.run(Embed.bind())
     stopped.wait()
     serve.shutdown()
