@@ -50,9 +50,9 @@ class Traffic:
         self._thread.join(60)
         assert not self._thread.is_alive(), "a request hung"
 
-    def statuses(self, path: str = "", since: float = 0.0) -> Counter[int]:
-        """How often each status was answered to requests sent to `path` after `since`; 0 stands for none."""
-        return Counter(s.status for s in self.samples if path in s.path and s.sent >= since)
+    def statuses(self, path: str = "", since: float = 0.0, before: float = float("inf")) -> Counter[int]:
+        """How often each status was answered to requests sent to `path` from `since` on, `before` then; 0 stands for none."""
+        return Counter(s.status for s in self.samples if path in s.path and since <= s.sent < before)
 
     def longest(self, count: int) -> list[Sample]:
         """The requests that waited longest for their answers."""
