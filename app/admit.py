@@ -10,6 +10,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission import OF_PATH, Admission
+from app.connections import LATE
 from app.headers import HEADERS
 from app.problems import OPENAI_PATH
 
@@ -48,7 +49,7 @@ class Admit:
         if which is None:
             return await self.app(scope, receive, send)
         if scope["method"] == "POST":
-            receive = await self._received(receive)
+            receive = await self._received(scope, receive)
         if not self.admission.enter(which):
             start, body = self._refusals[scope["path"]]
             await send(dict(start))  # whoever wraps `send` may change it
@@ -62,16 +63,23 @@ class Admit:
     def _turned(self, admitted: float) -> None:
         self.admission.limit.turned(time.perf_counter() - admitted)
 
-    async def _received(self, receive: Receive) -> Receive:
-        """Wait for the body, as far as it may be long; whoever calls what is returned gets it again."""
+    async def _received(self, scope: Scope, receive: Receive) -> Receive:
+        """Wait for the body, as far as it may be long; whoever calls what is returned gets it again.
+
+        A body that will be refused for its declared length or because its time is over is not waited for.
+        """
         messages, size, more = deque[Message](), 0, True
         while more and size <= self.max_body_bytes:
             message = await receive()
             messages.append(message)
             size += len(message.get("body", b""))
-            more = message.get("more_body", False)
+            more = message.get("more_body", False) and not (LATE in scope.get("state", ()) or self._declared_too_long(scope))
 
         async def again() -> Message:
             return messages.popleft() if messages else await receive()
 
         return again
+
+    def _declared_too_long(self, scope: Scope) -> bool:
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        return declared.isdigit() and int(declared) > self.max_body_bytes

@@ -30,7 +30,7 @@ STARVED_S = 0.25  # from this lag on the machine has no processor left for the s
 TURNS = 10  # and every turn of the event loop that a search takes is as late
 HEALED_S = 10.0
 SLOW_S = 6.0  # where the first start takes longer than this, a fault may take three times as long as that
-DOCUMENTED = {200, 503, 504}
+DOCUMENTED = {200, 429, 503, 504}  # 429: what waits for a model that hangs is not joined by ever more
 SETTINGS = {
     "SEARCHBAR_DEADLINE_S": str(DEADLINE_S),
     "SEARCHBAR_CACHE_ENTRIES": "0",  # so that the models are asked
@@ -111,12 +111,13 @@ def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> N
         limit_s = HEALED_S if stack.started_s < SLOW_S else max(HEALED_S, 3 * stack.started_s)
         noticed = until(lambda: restarts(stack) > before, limit_s, "noticed")
         healed = noticed + until(lambda: ready(stack), limit_s - noticed, "ready again")
+        time.sleep(1.0)  # admission finds its limit again
         since = time.perf_counter()
         time.sleep(1.0)
     print(f"noticed after {noticed:.1f} s, healed after {healed:.1f} s")
     hold_true(traffic)
     assert set(traffic.statuses(since=since)) == {200}
-    assert set(traffic.statuses("/v1/search")) == {200}
+    assert set(traffic.statuses("/v1/search")) <= {200, 429}
     assert traffic.statuses("/v1/spellcheck")[200] < sum(traffic.statuses("/v1/spellcheck").values())
     assert restarts(stack) == before + 1
 
@@ -198,13 +199,14 @@ class TestHung:
         strike_and_heal(stack, victims, signal.SIGSTOP)
 
     def test_models_five_times_slower_are_left_out(self, stack: Serving) -> None:
-        """Searches name the models that are late; nothing is started again, which would make them later still."""
+        """Searches name the models that are late, or are refused; nothing is started again, which would make it slower still."""
         before, degraded = restarts(stack), metric(stack, "searchbar_degraded_total{")
         with Traffic(stack.url, seed=11, rate_per_s=200) as traffic, slowed(server(stack)):
             time.sleep(6.0)
-        hold_true(traffic, {200, 504})
-        assert set(traffic.statuses("/v1/search")) == {200}
-        assert metric(stack, "searchbar_degraded_total{") > degraded
+        hold_true(traffic, {200, 429, 504})
+        searches = traffic.statuses("/v1/search")
+        assert set(searches) <= {200, 429}
+        assert searches[429] or metric(stack, "searchbar_degraded_total{") > degraded
         assert restarts(stack) == before
         until(lambda: ready(stack), HEALED_S, "ready again")
 
