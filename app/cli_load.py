@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ BAR = (
     TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
     TimeRemainingColumn(),
 )
+WIDE = 200  # columns where no terminal says how many there are
 console = Console(stderr=True)
 
 
@@ -78,7 +80,7 @@ def load(
         stated = STATED[name]
         asked = replace(stated, seconds=seconds or stated.seconds, rate_per_s=rate or stated.rate_per_s)
         held &= hold(asked, url, locust, out, table)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
     if not held:
         raise typer.Exit(1)
 
