@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission import OF_PATH, Admission
 from app.connections import LATE
-from app.headers import HEADERS
 from app.problems import OPENAI_PATH
 
 DETAIL = "more requests are in flight than are useful"
@@ -27,13 +26,14 @@ def refusal(path: str) -> tuple[Message, Message]:
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(content)).encode()),
         (b"retry-after", b"1"),
-        *HEADERS,
     ]
     return {"type": "http.response.start", "status": 429, "headers": headers}, {"type": "http.response.body", "body": content}
 
 
 class Admit:
-    """Refuses what `admission` does not let in: 429 with `Retry-After` and a problem document, before anything else is done.
+    """Refuses what `admission` does not let in: 429 with `Retry-After` and a problem document.
+
+    Nothing but a key is looked at before.
 
     A place is taken when the body is there: a client that sends slowly holds none.
     """
@@ -51,6 +51,7 @@ class Admit:
         if scope["method"] == "POST":
             receive = await self._received(scope, receive)
         if not self.admission.enter(which):
+            scope["refused"] = True  # for whoever measures: it is counted here
             start, body = self._refusals[scope["path"]]
             await send(dict(start))  # whoever wraps `send` may change it
             return await send(body)

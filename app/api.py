@@ -261,12 +261,12 @@ def create_app(
     app.add_exception_handler(Exception, on_defect)
     app.add_middleware(Lean, gateway=gateway, routes=lean_routes(router.routes, BUSIEST))
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes, of_path={api_catalogue.BULK: max_bulk_bytes})
-    access.guard(app)
+    if gateway.admission is not None:
+        app.add_middleware(Admit, admission=gateway.admission, max_body_bytes=max_body_bytes)
+    access.guard(app)  # outside: nothing is read from, and no place held for, somebody without a key
     app.add_middleware(Measure, telemetry=gateway.telemetry, headers=access.headers)
     if tracer is not None:
         app.add_middleware(Traced, tracer=tracer)
-    if gateway.admission is not None:
-        app.add_middleware(Admit, admission=gateway.admission, max_body_bytes=max_body_bytes)
     app.state.gateway = gateway
     app.state.admin_key = admin_key
     app.state.headers = access.headers

@@ -80,8 +80,9 @@ class Measure:
             status = CLIENT_LEFT
             raise
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self.telemetry.answered(route, status, time.perf_counter() - started)
+            if not scope.get("refused"):  # admission counts those: among the latencies they would flatter the worst moments
+                route = getattr(scope.get("route"), "path", "unmatched")
+                self.telemetry.answered(route, status, time.perf_counter() - started)
 
 
 class Traced:

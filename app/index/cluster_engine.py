@@ -72,7 +72,7 @@ class Server:
             "https": at.tls,
             # Given as a header, because the client warns of a key on an unencrypted connection in each process that has one.
             "headers": {"api-key": self.api_key} if self.api_key else None,
-            "grpc_options": RECONNECT,
+            "grpc_options": dict(RECONNECT),  # the client writes into it
             "timeout": math.ceil(self.timeout_s),
             "check_compatibility": False,  # it asks in a thread that outlives the client, and warns; the first call tells more
         }

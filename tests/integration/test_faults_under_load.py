@@ -199,7 +199,7 @@ class TestHung:
         strike_and_heal(stack, victims, signal.SIGSTOP)
 
     def test_models_five_times_slower_are_left_out(self, stack: Serving) -> None:
-        """Searches name the models that are late, or are refused; nothing is started again, which would make it slower still."""
+        """Searches name the models that are late, or are refused; nothing is started again: that would be slower still."""
         before, degraded = restarts(stack), metric(stack, "searchbar_degraded_total{")
         with Traffic(stack.url, seed=11, rate_per_s=200) as traffic, slowed(server(stack)):
             time.sleep(6.0)

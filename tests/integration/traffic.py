@@ -74,10 +74,11 @@ class Traffic:
             self.lag_s = max(self.lag_s, time.perf_counter() - began - 0.01)
 
     async def _probe(self) -> None:
-        pool = Connections(self._url, 1)
+        pool, loop = Connections(self._url, 1, 20.0), asyncio.get_running_loop()
         while not self._over.is_set():
-            sample = await pool.ask(Request("/livez"), time.perf_counter(), 20.0)
-            self.lag_s = max(self.lag_s, sample.service_ms / 1000)
+            answered: asyncio.Future[Sample] = loop.create_future()
+            pool.ask(Request("/livez"), time.perf_counter(), answered.set_result)
+            self.lag_s = max(self.lag_s, (await answered).service_ms / 1000)
             await asyncio.sleep(0.05)
         pool.close()
 
