@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +75,7 @@ def measure(names: list[str], plan: Plan, out: Path, venv: Path) -> dict[str, An
     from loadtest.compare import measure as measure_one
     from loadtest.peers.roster import PEERS
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the server under test is stopped too
     reference = Reference(Settings().model_repository)
     out.mkdir(parents=True, exist_ok=True)
     body = compare_report.read(out) if (out / "compare.json").exists() else {}

@@ -49,8 +49,8 @@ class Alone:
         save(data, [{"QUERY": [text]} for text in itertools.islice(queries(), QUERIES)])
 
     def at(self, in_flight: int, seconds: float) -> Point:
-        """So many requests in flight, in three windows that take `seconds` at about 500 to 1 500 answers a second."""
-        requests = round((500 if in_flight == 1 else 1300) * seconds / 3)
+        """So many requests in flight, in three windows that take about `seconds` together."""
+        requests = round((350 if in_flight == 1 else 800) * seconds / 3)
         return asyncio.run(self._analyzer.measure(MODEL, self.address, self._data, in_flight, requests))
 
     def at_rate(self, per_s: float, seconds: float) -> Point:
