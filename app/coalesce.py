@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from app.errors import ModelFailed, ModelUnavailable, Overloaded
 from app.spans import Span, current, shared
 
+WORTH_A_CALL = 4  # items that wait, for which another call leaves beside one under way: fewer would cost more than they save
 AT_ONCE = 4  # callers given their result in one turn of the event loop
 
 Item = TypeVar("Item")
@@ -38,7 +39,7 @@ class Coalescer(Generic[Item, Result]):
     Args:
         run: answers a batch, one result an item, in order.
         max_batch: most items in one call.
-        max_in_flight: calls under way at once.
+        max_in_flight: calls under way at once; all but the first leave with `WORTH_A_CALL` items or more.
         max_queue: items that may wait; more are refused.
         observe: told the seconds between an item's coming and its result, for those that have one.
     """
@@ -84,7 +85,7 @@ class Coalescer(Generic[Item, Result]):
         return result
 
     def _dispatch(self) -> None:
-        while self._queue and len(self._calls) < self._max_in_flight:
+        while self._queue and self._may_leave():
             batch: list[Entry[Item, Result]] = []
             while self._queue and len(batch) < self._max_batch:
                 entry = self._queue.popleft()
@@ -96,6 +97,10 @@ class Coalescer(Generic[Item, Result]):
                 for entry in batch:
                     entry.call = call
                 call.add_done_callback(self._finished)
+
+    def _may_leave(self) -> bool:
+        under_way = len(self._calls)
+        return not under_way or (under_way < self._max_in_flight and len(self._queue) >= WORTH_A_CALL)
 
     def _finished(self, call: asyncio.Task[None]) -> None:
         batch = self._calls.pop(call)

@@ -57,16 +57,19 @@ async def test_items_meanwhile_leave_together() -> None:
 
 
 async def test_as_many_calls_as_allowed_are_in_flight() -> None:
-    """`max_in_flight` calls run at once, never more."""
+    """`max_in_flight` calls run at once, never more, and all but the first leave with `WORTH_A_CALL` items."""
     model = Doubler()
     model.go.clear()
     calls = coalescer(model, max_in_flight=2)
-    tasks = [asyncio.create_task(calls.submit(item)) for item in range(5)]
+    tasks = [asyncio.create_task(calls.submit(item)) for item in range(4)]
     await settle()
-    assert model.batches == [[0], [1]]
+    assert model.batches == [[0]]
+    tasks += [asyncio.create_task(calls.submit(item)) for item in range(4, 10)]
+    await settle()
+    assert model.batches == [[0], [1, 2, 3, 4]]
     model.go.set()
     await asyncio.gather(*tasks)
-    assert model.batches == [[0], [1], [2, 3, 4]]
+    assert model.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8, 9]]
 
 
 async def test_cancelled_items_are_dropped() -> None:
