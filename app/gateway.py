@@ -61,7 +61,7 @@ class Gateway:
         Raises:
             SetupError: the reranker's weights cannot be read.
         """
-        limits = {"max_in_flight": settings.max_in_flight, "max_queue": settings.max_queue}
+        max_queue = settings.max_queue
         policy = Policy(settings.replace_threshold, settings.suggest_threshold, settings.certain_threshold)
         reranker = Reranker.load(settings.reranker)
         corrections: AnswerCache[str, Correction] = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
@@ -70,9 +70,13 @@ class Gateway:
         limit = AdaptiveLimit(settings.least_limit, max(settings.least_limit, settings.most_limit))
         speller = Speller(
             backend, lexicon, reranker, policy,
-            timeout_s=timeout_s, cache=corrections, observe=partial(limit.observe, SPELLER), **limits,
+            timeout_s=timeout_s, max_in_flight=settings.max_in_flight, max_queue=max_queue,
+            cache=corrections, observe=partial(limit.observe, SPELLER),
         )  # fmt: skip
-        embedder = Embedder(backend, timeout_s=timeout_s, cache=vectors, observe=partial(limit.observe, EMBEDDER), **limits)
+        embedder = Embedder(
+            backend, timeout_s=timeout_s, max_in_flight=settings.embedder_in_flight, max_queue=max_queue,
+            cache=vectors, observe=partial(limit.observe, EMBEDDER),
+        )  # fmt: skip
         # Other gateways may change an index on a server, and tell nobody.
         kept = 0 if isinstance(settings.index, ClusterAddress) else min(settings.cache_entries, settings.search_cache_entries)
         answers: AnswerCache[Asked, SearchAnswer] = AnswerCache(kept, settings.cache_ttl_s)

@@ -34,7 +34,10 @@ class Settings(BaseSettings):
     deadline_s: float = Field(2.0, gt=0, description="time a request has; a search leaves out what is later")
     model_timeout_s: float = Field(2.0, gt=0, description="time one call to Triton may take")
     max_in_flight: int = Field(
-        2, ge=1, description="Triton calls a model may have in flight; requests arriving meanwhile share the next"
+        2, ge=1, description="Triton calls the speller may have in flight; requests arriving meanwhile share the next"
+    )
+    embedder_in_flight: int = Field(
+        1, ge=1, description="the same of the embedder; more than one may stall a CPU batcher (docs/adr/0018-no-batcher.md)"
     )
     max_queue: int = Field(1024, ge=1, description="requests that may wait for a model before more are refused with 429")
     least_limit: int = Field(64, ge=1, description="requests in flight that are always let in; more while the models keep up")
