@@ -15,7 +15,7 @@ from app.text import fold
 
 MODEL = "embedder"
 MAX_BATCH = 128  # max_batch_size in triton/models/embedder*
-BATCH = 32  # of queries that wait: larger ones cost more a query (docs/performance.md)
+BATCH = 32  # of queries that wait: larger ones cost more a query (docs/adr/0023-packed-embedder.md)
 
 
 class Embedder:

@@ -1,7 +1,7 @@
 """The busiest routes without the framework's machinery in between: same functions, same schemas, same answers.
 
 FastAPI resolves dependencies, opens exit stacks and walks its routers for each request; for a short query that is more work
-than all the gateway does besides (docs/performance.md). This middleware, the innermost, reads and validates the body of a
+than all the gateway does besides (ADR 24). This middleware, the innermost, reads and validates the body of a
 well-formed POST itself and calls the route's function. Whatever it does not understand at once (another content type, a body
 that does not validate) goes to FastAPI with its body as it came, so that errors have one source.
 """

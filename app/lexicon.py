@@ -34,7 +34,7 @@ UNKNOWN_WORD = 30.0
 ERROR = 2.5
 # Nats by which a reading may be less likely than the likeliest one and still be worth a model's time. Of 1 153 typos the
 # speller acted otherwise on 5 with this limit than with none, and scored 2.5 readings a query instead of 4.5
-# (docs/performance.md).
+# (docs/adr/0024-lean-routes.md).
 HOPELESS = 12.0
 RIVAL = 8.0  # nats by which a reading may be less likely than the name that was typed
 REMEMBERED = 1024  # queries whose readings are kept: the speller and the retrieval of one search both ask for them

@@ -19,7 +19,7 @@ from app.text import fold, normalise, same_reading
 
 MODEL = "speller"
 MAX_BATCH = 64  # max_batch_size in triton/models/speller*
-BATCH = 16  # of queries that wait: a larger batch's trees are padded to the widest and cost more (docs/performance.md)
+BATCH = 16  # of queries that wait: trees of a larger batch are padded to the widest (tried by hand, no command)
 MAX_CANDIDATES = 5
 MAX_ALTERNATIVES = 3
 MIN_ALTERNATIVE = 0.003
