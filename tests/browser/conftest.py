@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -90,10 +92,28 @@ class StubGateway(ThreadingHTTPServer):
         self.suggests: list[str] = []  # texts that completions were asked for, in order of arrival
         self.release_slow = threading.Event()
         self.key = ""  # that searches and completions must bring; none while empty
+        self.connections: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self.connections.add(connection)
+        return connection, address
+
+    def close_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().close_request(request)
+
+    def go_away(self) -> None:
+        """Stops for good: no new connections, and none of those that Chromium opened ahead of use is answered any more."""
+        self.shutdown()
+        self.server_close()
+        for connection in tuple(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class StubHandler(BaseHTTPRequestHandler):

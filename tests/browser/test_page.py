@@ -216,8 +216,7 @@ def test_refusals_are_said_and_typing_goes_on(page: SearchPage, query: str, said
 
 def test_unreachable_gateway_is_said(page: SearchPage, stub: StubGateway) -> None:
     """A connection that fails is a calm message too."""
-    stub.shutdown()
-    stub.server_close()
+    stub.go_away()
     page.search("anyone there")
     page.until(lambda: page.one("#message").text.startswith("The search server cannot be reached."), "the message")
 
