@@ -17,15 +17,19 @@ MISSPELT = 6  # names that it may be misspelt from
 BEGINS = 0.8  # what a misspelt name counts beside names that begin as typed
 ALIKE = 0.6  # share of right letters from which a name is no accident
 ANOTHER_WORD = 0.5  # share of right letters in a word below which it is another word
+WORD = 4  # letters by which a query is longer than the name it begins with when it says a word more
 BY_EDITS = {1: 0.9, 2: 0.8}
 
 
 def likelihood(query: str, name: str) -> float:
     """How likely `query` is `name` misspelt, 0–1: one or two edits are typing, more of them only in a long name.
 
-    A name in which a word is another altogether (``chill hits``, ``chill bill``) is no misspelling.
+    A name in which a word is another altogether (``chill hits``, ``chill bill``) is no misspelling, nor is one with a word more
+    (``twenty one pilots radio``).
     """
     words, meant = query.split(), name.split()
+    if len(words) > len(meant) and len(query) - len(name) > WORD:
+        return 0.0
     if len(words) == len(meant) > 1:
         least = min(OSA.normalized_similarity(w, m) for w, m in zip(words, meant, strict=True))
         if least < ANOTHER_WORD:

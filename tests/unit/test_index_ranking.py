@@ -60,6 +60,16 @@ def test_the_embedding_decides_about_moods() -> None:
     assert hits("sad songs for a rainy day", items, sides)[0].item.id == "mood"
 
 
+def test_popularity_decides_among_what_a_description_fits() -> None:
+    """Of songs that fit a mood about as well the popular one comes first; of songs near a name, the nearer."""
+    items = [Item("fits", "Nutshell", popularity=10.0), Item("famous", "Everybody Hurts", popularity=95.0), Item("c", "Happy")]
+    sides = Sides(meaning=[(0, 0.8), (1, 0.75), (2, 0.3)])
+    described = hits("sad songs for a rainy day", items, sides, (("sad songs", 0.5),))
+    named = hits("nutshel", items, sides, (("nutshell", 0.9),))
+    assert [hit.item.id for hit in described] == ["famous", "fits", "c"]
+    assert [hit.item.id for hit in named] == ["fits", "famous", "c"]
+
+
 @pytest.mark.parametrize(
     ("query", "better", "worse"),
     [
