@@ -5,8 +5,7 @@ padded tokens are padding (effective transformer, ByteTransformer: arXiv 2210.03
 product, the scaling folded into it.
 
 With `packed=False` every token counts as live, for TensorRT: how many tokens are live is known only from the data, and an
-engine with such a shape cannot become a CUDA graph; and what bars attention then fits fp16. The answers are the same
-(tests/training).
+engine with such a shape cannot become a CUDA graph. The answers are the same (tests/training).
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-LEAST = torch.finfo(torch.float32).min
-LEAST_FP16 = -1e4  # fp16 ends at -65504, and 0 × -inf is no number; e to the -1e4 is 0 in either precision
+# What is added to the score of a place that must not be seen: e to the -60 is 1e-26, which no float32 sum of weights notices.
+# Anything lower makes denormal weights, with which a softmax takes eleven times as long on a CPU (ADR 25).
+BARRED = -60.0
 
 
 def stacked(*projections: nn.Linear, scale: float = 1.0) -> nn.Linear:
@@ -27,17 +27,21 @@ def stacked(*projections: nn.Linear, scale: float = 1.0) -> nn.Linear:
     return out
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) -> Tensor:
-    """Scaled queries [r, m, d] over keys and values [r, s, d], `bias` [r, 1, m or 1, s] added to the scores → [r, m, d]."""
-    rows, _, width = query.shape
-    q, k, v = (x.reshape(rows, -1, heads, width // heads).transpose(1, 2) for x in (query, key, value))
-    weights = torch.softmax(q @ k.transpose(2, 3) + bias, dim=-1)
-    return (weights @ v).transpose(1, 2).reshape(rows, -1, width)
+def by_head(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """`parts` projections beside each other, [r, m, parts · d] → each [r, heads, m, d / heads]: one copy for all."""
+    rows, places, width = x.shape
+    return x.reshape(rows, places, parts, heads, width // (parts * heads)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def barred(allowed: Tensor, packed: bool) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Scaled queries over keys and values as `by_head` gives them, `bias` [r, 1, m or 1, s] added to the scores → [r, m, d]."""
+    weights = torch.softmax(query @ key.transpose(2, 3) + bias, dim=-1)
+    return (weights @ value).transpose(1, 2).flatten(2)
+
+
+def barred(allowed: Tensor) -> Tensor:
     """The bias that keeps attention from what is not `allowed`; finite, so that a row with nothing allowed is no NaN."""
-    return (1.0 - allowed.to(torch.float32)) * (LEAST if packed else LEAST_FP16)
+    return (1.0 - allowed.to(torch.float32)) * BARRED
 
 
 def packing(live: Tensor, packed: bool) -> tuple[Tensor, Tensor]:
@@ -79,8 +83,8 @@ class Layer(nn.Module):
 
     def attention(self, x: Tensor, shape: tuple[Tensor | int, ...], at: Tensor, slots: Tensor, bias: Tensor) -> Tensor:
         """Self-attention of live tokens `x` [n, d]: `at` [r·m] takes them to their places, `slots` [n] back."""
-        q, k, v = self.qkv(x).index_select(0, at).reshape(*shape, -1).split(x.shape[-1], dim=-1)
-        return self.out(attend(q, k, v, bias, self.heads).flatten(0, 1).index_select(0, slots))
+        q, k, v = by_head(self.qkv(x).index_select(0, at).reshape(*shape, -1), 3, self.heads)
+        return self.out(attend(q, k, v, bias).flatten(0, 1).index_select(0, slots))
 
     def residual(self, x: Tensor, norm: nn.Module, branch: object) -> Tensor:
         out: Tensor = x + branch(norm(x)) if self.pre_norm else norm(x + branch(x))  # type: ignore[operator]

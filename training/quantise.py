@@ -1,4 +1,4 @@
-"""fp32 ONNX → int8 ONNX for CPUs: weights per output channel, activations per token.
+"""fp32 ONNX → int8 ONNX for CPUs: weights per output channel, activations by fixed scales or per token.
 
 ONNX Runtime's own dynamic quantisation takes one activation scale for a whole tensor, so that an answer depends on the other
 queries of its batch and on its padding: aggressive decoding would then differ from plain greedy decoding now and then. Here
@@ -8,15 +8,23 @@ Every product with a constant weight [k, n] (`MatMul`, or the `Gemm` of a linear
 
     scale = max|x| / 127 over k;  q = round(x / scale) + 128 as uint8;  y = MatMulInteger(q, W₈) · scale · scale_W
 
+Finding a scale a token and applying it are five passes over memory, more than the product itself costs in a small model. Given
+samples of a graph's inputs, each activation gets one scale and zero point for good instead, those that lose the least on the
+samples; one operator then multiplies, scales and adds the bias (ADR 25). A row's result stays its own: nothing depends on its
+batch mates in either way.
+
 Embedding tables are int8 too, with a scale for each row, and widened after the lookup.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 _DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators
@@ -34,11 +42,23 @@ def _constants() -> list[onnx.TensorProto]:
     ]
 
 
-def quantise(source: Path, target: Path) -> None:
-    """Write an int8 copy of the fp32 graph in `source` to `target`; inputs and outputs keep their types."""
+Feed = Mapping[str, npt.NDArray[np.generic]]
+"""A value for each input of a graph."""
+
+KEPT = 200_000  # values of an activation that its scale is chosen from
+CLIPPED = np.linspace(0.4, 1.0, 25)  # shares of an activation's range that are tried
+
+
+def quantise(source: Path, target: Path, samples: Sequence[Feed] = ()) -> None:
+    """Write an int8 copy of the fp32 graph in `source` to `target`; inputs and outputs keep their types.
+
+    Args:
+        samples: what the graph is given in use; with them activations have fixed scales, without a scale a token.
+    """
     model = onnx.load(source)
     graph = model.graph
     weights = {t.name: t for t in graph.initializer}
+    fixed = _fixed_scales(model, weights, samples) if samples else {}
     quantised: dict[str, str] = {}  # activation → its prefix, shared by q, k and v projections
     nodes: list[onnx.NodeProto] = []
     dropped: set[str] = set()
@@ -47,10 +67,14 @@ def quantise(source: Path, target: Path) -> None:
         weight = _weight(node, weights)
         if weight is not None:
             x = node.input[0]
-            if x not in quantised:
-                quantised[x] = f"{x}_q8"
-                nodes += (_quantise_rows if node.op_type == "Gemm" else _quantise_activation)(x, quantised[x])
-            nodes += _integer_matmul(quantised[x], weight, node, added)
+            fresh = x not in quantised
+            q = quantised.setdefault(x, f"{x}_q8")
+            if x in fixed:
+                nodes += _fixed_quantise(x, q, *fixed[x], added) if fresh else []
+                nodes.append(_fixed_matmul(q, weight, node, added))
+            else:
+                nodes += (_quantise_rows if node.op_type == "Gemm" else _quantise_activation)(x, q) if fresh else []
+                nodes += _integer_matmul(q, weight, node, added)
             dropped.add(weight.name)
         elif node.op_type == "Gather" and _is_table(weights.get(node.input[0])):
             table = weights[node.input[0]]
@@ -78,6 +102,42 @@ def _weight(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> onnx.
     plain = not given.get("transA") and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0
     weight = weights.get(node.input[1])
     return weight if plain and _is_table(weight) else None
+
+
+def _fixed_scales(
+    model: onnx.ModelProto, weights: dict[str, onnx.TensorProto], samples: Sequence[Feed]
+) -> dict[str, tuple[np.float32, np.uint8]]:
+    """Scale and zero point of each activation that meets a weight, from its values on the samples."""
+    names = list(dict.fromkeys(node.input[0] for node in model.graph.node if _weight(node, weights) is not None))
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    outputs = {output.name for output in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    seen: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+    share = max(KEPT // len(samples), 1)
+    for feed in samples:
+        for name, values in zip(names, session.run(names, dict(feed)), strict=True):
+            flat = values.ravel()
+            ends = [flat.min(), flat.max()]  # kept whatever is drawn
+            drawn = flat if len(flat) <= share else flat[rng.integers(0, len(flat), share)]
+            seen[name].append(np.concatenate([drawn, ends]).astype(np.float32))
+    return {name: best_scale(np.concatenate(values)) for name, values in seen.items()}
+
+
+def best_scale(values: npt.NDArray[np.float32]) -> tuple[np.float32, np.uint8]:
+    """The scale and zero point of uint8 that lose the least of `values`, by squared error; 0 stays 0."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    best = (np.inf, np.float32(_TINY), np.uint8(128))
+    for clipped in CLIPPED:
+        # A range on both sides of 0 is clipped on both; GELU's short negative one need not be.
+        for bottom in dict.fromkeys((low * clipped, low)):
+            scale = max((high * clipped - bottom) / 255, _TINY)
+            zero = round(-bottom / scale)
+            kept = (np.clip(np.round(values / scale) + zero, 0, 255) - zero) * scale
+            best = min(best, (float(np.square(kept - values).mean()), np.float32(scale), np.uint8(zero)))
+    return best[1:]
 
 
 def _is_table(tensor: onnx.TensorProto | None) -> bool:
@@ -109,11 +169,26 @@ def _quantise_rows(x: str, q: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _integer_matmul(
-    q: str, weight: onnx.TensorProto, node: onnx.NodeProto, added: list[onnx.TensorProto]
-) -> list[onnx.NodeProto]:
-    """Nodes for y = q · W₈ rescaled, and a Gemm's bias; the int8 weight and its per-column scale join `added` once."""
-    y, bias = node.output[0], node.input[2] if len(node.input) > 2 else ""
+def _fixed_quantise(x: str, q: str, scale: np.float32, zero: np.uint8, added: list[onnx.TensorProto]) -> list[onnx.NodeProto]:
+    """The node that gives `{q}` uint8 for the activation `x`; its scale and zero point join `added`."""
+    added += [numpy_helper.from_array(np.array(scale), f"{q}_scale"), numpy_helper.from_array(np.array(zero), f"{q}_zero")]
+    return [helper.make_node("QuantizeLinear", [x, f"{q}_scale", f"{q}_zero"], [q])]
+
+
+def _fixed_matmul(q: str, weight: onnx.TensorProto, node: onnx.NodeProto, added: list[onnx.TensorProto]) -> onnx.NodeProto:
+    """The node for y = q · W₈ rescaled, with a Gemm's bias."""
+    int8, scale = _int8_weight(weight, node, added)
+    bias = ["", node.input[2]] if len(node.input) > 2 else []
+    return helper.make_node(
+        "MatMulIntegerToFloat",
+        [q, int8, f"{q}_scale", scale, f"{q}_zero", *bias],
+        [node.output[0]],
+        domain=_DOMAIN,
+    )
+
+
+def _int8_weight(weight: onnx.TensorProto, node: onnx.NodeProto, added: list[onnx.TensorProto]) -> tuple[str, str]:
+    """Names of a product's int8 weight [k, n] and of its per-column scale; both join `added` once."""
     turned = any(a.name == "transB" and a.i for a in node.attribute)
     int8, scale = f"{weight.name}_q8", f"{weight.name}_q8_scale"
     if int8 not in {t.name for t in added}:
@@ -121,6 +196,15 @@ def _integer_matmul(
         column = np.maximum(np.abs(array).max(axis=0), _TINY) / 127
         added.append(numpy_helper.from_array(np.round(array / column).astype(np.int8), int8))
         added.append(numpy_helper.from_array(column.astype(np.float32), scale))
+    return int8, scale
+
+
+def _integer_matmul(
+    q: str, weight: onnx.TensorProto, node: onnx.NodeProto, added: list[onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """Nodes for y = q · W₈ rescaled, and a Gemm's bias."""
+    y, bias = node.output[0], node.input[2] if len(node.input) > 2 else ""
+    int8, scale = _int8_weight(weight, node, added)
     return [
         helper.make_node("MatMulIntegerToFloat", [q, int8, "q8_one", scale, "q8_zero"], [f"{y}_column"], domain=_DOMAIN),
         helper.make_node("Mul", [f"{y}_column", f"{q}_scale"], [f"{y}_product" if bias else y]),

@@ -1,4 +1,4 @@
-"""Run in the training environment by test_quantise.py: a small fp32 graph and its int8 copy, written to the folder given.
+"""Run in the training environment by test_quantise.py: a small fp32 graph and its int8 copies, written to the folder given.
 
 The graph holds one of each thing that is quantised: a table looked up, a `Gemm` over rows with a bias, its weight turned, and a
 `MatMul` over [batch, token, width]; and a product of two activations, which is not.
@@ -42,6 +42,16 @@ def main(folder: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, folder / "fp32.onnx")
     quantise(folder / "fp32.onnx", folder / "int8.onnx")
+    samples = [
+        {
+            "rows": rng.normal(size=(20, WIDTH)).astype(np.float32),
+            "tokens": np.maximum(rng.normal(size=(2, 5, WIDTH)), -0.17).astype(np.float32),  # as GELU leaves them
+            "other": np.ones((2, WIDTH, 5), np.float32),
+            "ids": np.arange(3),
+        }
+        for _ in range(10)
+    ]
+    quantise(folder / "fp32.onnx", folder / "fixed.onnx", samples)
 
 
 if __name__ == "__main__":

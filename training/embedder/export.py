@@ -17,6 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from app.errors import SetupError
+from training.calibration import embedder_feeds
 from training.embedder.graph import PackedBert, is_alike
 from training.quantise import quantise
 
@@ -121,7 +122,7 @@ def install(checkpoint: Path, repository: Path, work: Path) -> None:
     graph, dimensions = export_fp32(checkpoint, work)
     target = repository / "embedder_encoder" / "1" / "model.onnx"
     target.parent.mkdir(parents=True, exist_ok=True)
-    quantise(graph, target)
+    quantise(graph, target, embedder_feeds(checkpoint / "tokenizer.json"))
     shutil.copy(checkpoint / "tokenizer.json", repository / "embedder_tokenize" / "1" / "tokenizer.json")
     for model in MODELS[:2]:
         for file in (repository / model).rglob("*.pbtxt"):

@@ -63,7 +63,7 @@ class PackedBert(nn.Module):
         position = torch.arange(shape[1]).expand(shape)
         live = torch.logical_or(attention_mask > 0, position == 0).flatten()  # a row of padding alone keeps one token
         slots, at = packing(live, packed=True)
-        bias = barred(attention_mask, packed=True)[:, None, None, :]
+        bias = barred(attention_mask)[:, None, None, :]
         place = position.flatten().index_select(0, slots)
         x = self.norm(self.words(input_ids.flatten().index_select(0, slots)) + self.positions[place])
         for layer in self.layers:

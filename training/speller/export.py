@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
+from training.calibration import speller_feeds
 from training.quantise import quantise
 from training.speller.graph import Decoder, Encoder
 
@@ -69,10 +70,11 @@ def export_fp32(checkpoint: Path, out: Path, packed: bool = True) -> tuple[Path,
 def install(checkpoint: Path, repository: Path, work: Path) -> None:
     """Export `checkpoint` and put the int8 graphs and the tokenizer into the Triton model repository."""
     encoder, decoder = export_fp32(checkpoint, work)
-    for source, model in ((encoder, "speller_encoder"), (decoder, "speller_decoder")):
+    feeds = speller_feeds(encoder, decoder, checkpoint / "tokenizer.json")
+    for source, model, seen in zip((encoder, decoder), ("speller_encoder", "speller_decoder"), feeds, strict=True):
         target = repository / model / "1" / "model.onnx"
         target.parent.mkdir(parents=True, exist_ok=True)
-        quantise(source, target)
+        quantise(source, target, seen)
     for model in ("speller_tokenize", "speller_detokenize"):
         (repository / model / "1").mkdir(parents=True, exist_ok=True)
         shutil.copy(checkpoint / "tokenizer.json", repository / model / "1" / "tokenizer.json")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.packed import Layer, attend, barred, packing, stacked
+from training.packed import Layer, attend, barred, by_head, packing, stacked
 
 OFFSET = 2  # of BART's position table
 
@@ -48,9 +48,9 @@ class DecoderLayer(BartLayer):
     def cross(
         self, x: Tensor, key: Tensor, value: Tensor, shape: tuple[Tensor | int, ...], at: Tensor, slots: Tensor, bias: Tensor
     ) -> Tensor:
-        """Attention of live tokens `x` [n, d] to `key` and `value` [r, s, d]."""
-        q = self.cross_q(x).index_select(0, at).reshape(*shape, -1)
-        return self.cross_out(attend(q, key, value, bias, self.heads).flatten(0, 1).index_select(0, slots))
+        """Attention of live tokens `x` [n, d] to `key` and `value` [r, heads, s, d / heads]."""
+        (q,) = by_head(self.cross_q(x).index_select(0, at).reshape(*shape, -1), 1, self.heads)
+        return self.cross_out(attend(q, key, value, bias).flatten(0, 1).index_select(0, slots))
 
 
 class Stem(nn.Module):
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         position = torch.arange(shape[1]).expand(shape)
         live = torch.logical_or(attention_mask > 0, position == 0).flatten()  # a row of padding alone keeps one token
         slots, at = packing(live, self.packed)
-        bias = barred(attention_mask, self.packed)[:, None, None, :]
+        bias = barred(attention_mask)[:, None, None, :]
         x = self.stem(input_ids.flatten().index_select(0, slots), position.flatten().index_select(0, slots))
         for layer in self.layers:
             x = layer.residual(x, layer.norm, lambda h, layer=layer: layer.attention(h, shape, at, slots, bias))
@@ -134,13 +134,13 @@ class Decoder(nn.Module):
         shape = visible.shape[:2]
         places = torch.zeros_like(visible[:, :, 0], dtype=torch.int64).flatten()
         at = places.scatter(0, slots, torch.arange(slots.shape[0]))
-        bias = barred(visible, self.packed)[:, None]
+        bias = barred(visible)[:, None]
         mask = attention_mask.index_select(0, rows)
-        padding = barred(mask, self.packed)[:, None, None, :]
+        padding = barred(mask)[:, None, None, :]
         seen, place = packing(torch.logical_or(mask > 0, torch.arange(mask.shape[1]) == 0).flatten(), self.packed)
         memory = self.memory(hidden.index_select(0, rows).flatten(0, 1).index_select(0, seen))
         memory = memory.index_select(0, place).reshape(*mask.shape, -1)
-        kept = memory.split(hidden.shape[-1], dim=-1)  # key and value of the first layer, of the second, …
+        kept = by_head(memory, 2 * len(self.layers), self.layers[0].heads)  # key and value of the first layer, of the second, …
         x = self.stem(tokens, positions)
         for layer, key, value in zip(self.layers, kept[::2], kept[1::2], strict=True):
             x = layer.residual(x, layer.norm, lambda h, layer=layer: layer.attention(h, shape, at, slots, bias))
@@ -150,8 +150,21 @@ class Decoder(nn.Module):
             x = layer.feed_forward(x)
         logits = self.head(self.stem.last_norm(x).index_select(0, asked))
         logprobs = logits.log_softmax(-1)  # ONNX Runtime's ReduceLogSumExp is four times slower
-        argmax = logprobs.argmax(-1)
-        return argmax, chosen(logprobs, torch.arange(asked.shape[0]), argmax), chosen(logprobs, edges, labels)
+        argmax, best = peak(logprobs, self.head.out_features)
+        return argmax, best, chosen(logprobs, edges, labels)
+
+
+def peak(table: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Place [n] and value [n] of the greatest of each row of `table` [n, size], the first of equals.
+
+    By blocks: ONNX Runtime's ArgMax looks at one value after the other, a greatest value it finds seven times as fast.
+    """
+    width = next(w for w in range(int(size**0.5), 0, -1) if size % w == 0)  # of a block
+    blocks = table.reshape(-1, size // width, width)
+    block = blocks.amax(-1).argmax(-1)
+    first = torch.arange(table.shape[0]) * (size // width)
+    found = blocks.flatten(0, 1).index_select(0, first + block)
+    return block * width + found.argmax(-1), found.amax(-1)
 
 
 def chosen(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
