@@ -43,7 +43,7 @@ class EdgeLayout:
 
     quantisation: Literal["none", "int8"] = "none"
     hnsw_m: int = 64
-    hnsw_ef_construct: int = 128
+    hnsw_ef_construct: int = 200
 
     def config(self, dimensions: int) -> qdrant.EdgeConfig:
         """The engine's configuration of a new index."""
