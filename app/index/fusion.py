@@ -42,10 +42,11 @@ def dbsf(lists: Sequence[Ranked], weights: Sequence[float]) -> dict[int, float]:
     for ranked, weight in zip(lists, weights, strict=True):
         if not ranked:
             continue
-        mean = sum(score for _, score in ranked) / len(ranked)
-        variance = sum((score - mean) ** 2 for _, score in ranked) / max(len(ranked) - 1, 1)
+        mean = sum([score for _, score in ranked]) / len(ranked)
+        variance = sum([(score - mean) ** 2 for _, score in ranked]) / max(len(ranked) - 1, 1)
         low, span = mean - 3.0 * variance**0.5, 6.0 * variance**0.5
         for point, score in ranked:
             share = (score - low) / span if span > 1e-9 else 0.5
-            fused[point] = fused.get(point, 0.0) + weight * min(max(share, 0.0), 1.0)
+            inside = 0.0 if share < 0.0 else 1.0 if share > 1.0 else share
+            fused[point] = fused.get(point, 0.0) + weight * inside
     return fused
