@@ -73,18 +73,12 @@ def embedder_candidates() -> tuple[Candidate, ...]:
 
 
 def speller_candidates() -> tuple[Candidate, ...]:
-    """Instances of the BLS model and of the engines behind it, and the BLS model's delay."""
-    decoder = Setting(batching=False)
-    naive = Candidate(NAIVE_NAME, {"speller_encoder": NAIVE, "speller_decoder": decoder, "speller_generate": NAIVE})
+    """Instances of the BLS model and of the engines behind it; none of them has a batcher (docs/adr/0018-no-batcher.md)."""
+    naive = Candidate(NAIVE_NAME, dict.fromkeys(SPELLER, NAIVE))
     found = []
-    for name, engines, generate in (
-        ("one of each", 1, Setting()),
-        ("one of each, delay 1000 µs", 1, Setting(delay_us=1000)),
-        ("two BLS", 1, Setting(2)),
-        ("two of each", 2, Setting(2)),
-    ):
-        engine = {"speller_encoder": Setting(engines), "speller_decoder": Setting(engines, batching=False)}
-        found.append(Candidate(name, {**engine, "speller_generate": generate}))
+    for name, engines, generate in (("two BLS", 1, 2), ("two of each", 2, 2), ("two engines each, three BLS", 2, 3)):
+        instances = {"speller_encoder": engines, "speller_decoder": engines, "speller_generate": generate}
+        found.append(Candidate(name, {model: Setting(count, batching=False) for model, count in instances.items()}))
     return (naive, *found)
 
 
