@@ -44,10 +44,11 @@ class AnswerCache(Generic[Key, Value]):
         misses: calls started.
         shared: callers that joined a call already under way.
         evictions: answers dropped to make room.
+        cleared: how often every answer was forgotten.
     """
 
     def __init__(self, entries: int, ttl_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.hits = self.misses = self.shared = self.evictions = 0
+        self.hits = self.misses = self.shared = self.evictions = self.cleared = 0
         self._most = entries
         self._ttl_s = ttl_s
         self._clock = clock
@@ -59,8 +60,8 @@ class AnswerCache(Generic[Key, Value]):
         """Answers held; those past their time count until they are asked for or make room."""
         return len(self._answers)
 
-    def held(self, key: Key) -> Value | None:
-        """The answer that is kept for `key`; None when there is none, or it is past its time."""
+    def held(self, key: Key, *, noted: bool = True) -> Value | None:
+        """The answer that is kept for `key`; None when there is none, or it is past its time. `noted`: on the current span."""
         held = self._answers.get(key)
         if held is None:
             return None
@@ -68,9 +69,19 @@ class AnswerCache(Generic[Key, Value]):
             del self._answers[key]
             return None
         self.hits += 1
-        note(OUTCOME, "hit")
+        if noted:
+            note(OUTCOME, "hit")
         self._answers.move_to_end(key)
         return held[1]
+
+    def hold(self, key: Key, answer: Value, since: int) -> None:
+        """Keep an answer that was made when `cleared` was `since`, if nothing was forgotten in between."""
+        if not self._most or self.cleared != since:
+            return
+        while len(self._answers) >= self._most:
+            self._answers.popitem(last=False)
+            self.evictions += 1
+        self._answers[key] = (self._clock() + self._ttl_s, answer)
 
     async def get(
         self,
@@ -99,6 +110,7 @@ class AnswerCache(Generic[Key, Value]):
 
     def clear(self) -> None:
         """Forget every answer. Calls under way are not kept either, and are joined by nobody who asks from now on."""
+        self.cleared += 1
         self._answers.clear()
         self._calls.clear()
 
@@ -125,10 +137,7 @@ class AnswerCache(Generic[Key, Value]):
         current = self._drop(key, call)
         if failed or not current or not call.keep(call.task.result()):
             return
-        while len(self._answers) >= self._most:
-            self._answers.popitem(last=False)
-            self.evictions += 1
-        self._answers[key] = (self._clock() + self._ttl_s, call.task.result())
+        self.hold(key, call.task.result(), self.cleared)
 
     def _drop(self, key: Key, call: Call[Value]) -> bool:
         """Take `call` off the list; False when it was off already, by `clear` or because all its callers had gone."""

@@ -14,7 +14,7 @@ from app.admission import Admission
 from app.cache import AnswerCache
 from app.catalogue import LiveCatalogue
 from app.completion import Completion, Completions
-from app.domain import Correction, SearchAnswer, Vector
+from app.domain import Correction, Hit, SearchAnswer, Vector
 from app.embedder import MODEL as EMBEDDER
 from app.embedder import Embedder
 from app.errors import DeadlineExceeded, SearchbarError
@@ -80,8 +80,11 @@ class Gateway:
         # Other gateways may change an index on a server, and tell nobody.
         kept = 0 if isinstance(settings.index, ClusterAddress) else min(settings.cache_entries, settings.search_cache_entries)
         answers: AnswerCache[Asked, SearchAnswer] = AnswerCache(kept, settings.cache_ttl_s)
+        readings: AnswerCache[Asked, list[Hit]] = AnswerCache(kept, settings.cache_ttl_s)
         near = NearNames(lexicon, completions)
-        service = SearchService(speller, embedder, index, near, deadline_s=settings.deadline_s, cache=answers)
+        service = SearchService(
+            speller, embedder, index, near, deadline_s=settings.deadline_s, cache=answers, readings=readings
+        )
         gateway = cls(backend, speller, embedder, index, service, settings.deadline_s, completions)
         if settings.most_limit:
             gateway.admission = Admission(limit)
@@ -89,6 +92,8 @@ class Gateway:
         gateway.telemetry.watch(SPELLER, corrections)
         gateway.telemetry.watch(EMBEDDER, vectors)
         gateway.telemetry.watch("search", answers)
+        if kept:
+            gateway.telemetry.watch("reading", readings)
         return gateway
 
     async def correct(self, queries: Sequence[str]) -> tuple[list[Correction], dict[str, float]]:
@@ -131,7 +136,7 @@ class Gateway:
         """Drop every cached answer: the models may be others now."""
         self.speller.cache.clear()
         self.embedder.cache.clear()
-        self.search.cache.clear()
+        self.search.forget()
 
     async def close(self) -> None:
         """Stop what it dispatches; the backend and the index belong to whoever opened them."""

@@ -46,8 +46,10 @@ class SearchService:
     """Merges spelling, embedding and retrieval; whatever is late or down is left out and named.
 
     Attributes:
-        cache: what was asked → the answer, if it left nothing out; off when not given. Whoever changes the index, the lexicon
-            or the models clears it.
+        cache: what was asked → the answer, if it left nothing out; off when not given.
+        readings: the same for the hits of a corrected reading alone: many misspellings of a name have one correction.
+
+    Whoever changes the index, the lexicon or the models has it `forget` both.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class SearchService:
         *,
         deadline_s: float,
         cache: AnswerCache[Asked, SearchAnswer] | None = None,
+        readings: AnswerCache[Asked, list[Hit]] | None = None,
     ) -> None:
         self.cache: AnswerCache[Asked, SearchAnswer] = AnswerCache(0) if cache is None else cache
+        self.readings: AnswerCache[Asked, list[Hit]] = AnswerCache(0) if readings is None else readings
         self._speller = speller
         self._embedder = embedder
         self._index = index
@@ -84,9 +88,14 @@ class SearchService:
         found = await self.cache.get(asked, partial(self._search, *asked), keep=lambda answer: not answer.degraded)
         return replace(found, query=query)
 
+    def forget(self) -> None:
+        """Drop every cached answer."""
+        self.cache.clear()
+        self.readings.clear()
+
     async def _search(self, typed: str, limit: int, filters: Filters) -> SearchAnswer:
         async with FanOut(self._deadline_s) as parts:
-            as_typed, (correction, as_corrected) = await asyncio.gather(
+            (as_typed, _), (correction, as_corrected) = await asyncio.gather(
                 self._retrieve(parts, typed, limit, filters, near=True), self._retrieve_corrected(parts, typed, limit, filters)
             )
         if as_typed is None and as_corrected is None:
@@ -101,21 +110,29 @@ class SearchService:
         correction = await parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
         if correction is None or fold(correction.corrected) == fold(typed):
             return correction, None
-        return correction, await self._retrieve(parts, correction.corrected, limit, filters)
+        asked = fold(correction.corrected), limit, filters
+        if (known := self.readings.held(asked, noted=False)) is not None:  # the span is of the whole search
+            return correction, known
+        self.readings.misses += 1
+        since = self.readings.cleared
+        found, whole = await self._retrieve(parts, correction.corrected, limit, filters)
+        if found is not None and whole:
+            self.readings.hold(asked, found, since)
+        return correction, found
 
     async def _retrieve(
         self, parts: FanOut, text: str, limit: int, filters: Filters, *, near: bool = False
-    ) -> list[Hit] | None:
-        """Hits for one reading, found by its words alone when its embedding is missing; None when the index is.
+    ) -> tuple[list[Hit] | None, bool]:
+        """Hits for one reading, and whether its embedding was there; by words alone without it. None without the index.
 
         With `near` also what bears a name that the reading is half of or misspelt from: for what was typed.
         """
         embedding = parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
         await asyncio.sleep(0)  # the models are asked before names are looked for
         names = self._names(fold(text)) if near else None
-        query = IndexQuery(fold(text), await embedding, limit, filters, names)
-        found = await parts.start("index", self._index.query([query]))
-        return None if found is None else found[0]
+        vector = await embedding
+        found = await parts.start("index", self._index.query([IndexQuery(fold(text), vector, limit, filters, names)]))
+        return None if found is None else found[0], vector is not None
 
 
 def merge(as_typed: Sequence[Hit], as_corrected: Sequence[Hit], correction: Correction | None) -> list[Hit]:

@@ -114,9 +114,7 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         gateway = Gateway.build(settings, client, index, lexicon, completions)
         if settings.admin_key:
             writable = cast(WritableIndex, index)  # so it was opened
-            gateway.catalogue = LiveCatalogue(
-                writable, gateway.embedder, gateway.speller, completions, gateway.search.cache.clear
-            )
+            gateway.catalogue = LiveCatalogue(writable, gateway.embedder, gateway.speller, completions, gateway.search.forget)
         cleanup.push_async_callback(gateway.close)
         if triton is not None:
             gateway.telemetry.restarts.set_function(lambda: triton.restarts)

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from app.cache import AnswerCache
 from app.domain import Action, Correction, Filters, Hit, Item, Vector
 from app.errors import IndexUnavailable, ModelUnavailable, SearchbarError
 from app.fakes import FakeIndex, unit_vector
-from app.search import SearchService, distinct, merge
+from app.search import Asked, SearchService, distinct, merge
 
 ITEMS = tuple(Item(name, name.title(), artist=f"artist {name}") for name in ("a", "b", "c", "d"))
 BILLIE = Item("billie", "Billie Jean", artist="Michael Jackson", popularity=90.0)
@@ -120,6 +121,55 @@ async def test_a_query_that_is_right_is_searched_once() -> None:
     index = FakeIndex([BILLIE])
     await service(index=index).search("billie jean", 10, Filters())
     assert len(index.queries) == 1
+
+
+class SpellsAlike(Spells):
+    """A speller that takes every query for one name."""
+
+    async def correct(self, query: str) -> Correction:
+        return Correction(query, "billie jean", True, 0.9, "replace")
+
+
+def remembering(index: FakeIndex, embedder: Embeds) -> SearchService:
+    """A service that keeps the hits of corrected readings, and no whole answer."""
+    kept: AnswerCache[Asked, list[Hit]] = AnswerCache(8, 600.0)
+    return SearchService(SpellsAlike(), embedder, index, lambda query: (), deadline_s=10.0, readings=kept)
+
+
+async def test_misspellings_of_one_name_share_its_hits() -> None:
+    """The corrected reading is retrieved once for two misspellings, anew for another limit and after the index changed."""
+    index, embedder = FakeIndex([BILLIE, BILLY]), Embeds()
+    searching = remembering(index, embedder)
+    first = await searching.search("bilie jean", 10, Filters())
+    second = await searching.search("billie jaen", 10, Filters())
+    assert [q.text for q in index.queries] == ["bilie jean", "billie jean", "billie jaen"]
+    assert embedder.asked == ["bilie jean", "billie jean", "billie jaen"]
+    assert [hit.item.id for hit in first.hits] == [hit.item.id for hit in second.hits]
+    await searching.search("billie jaen", 1, Filters())
+    searching.forget()
+    await searching.search("bilie jaen", 10, Filters())
+    assert [q.text for q in index.queries[3:]] == ["billie jaen", "billie jean", "bilie jaen", "billie jean"]
+    assert (searching.readings.hits, searching.readings.misses) == (1, 3)
+
+
+async def test_hits_without_an_embedding_are_not_kept() -> None:
+    """What was found by words alone is asked again, and each answer says so."""
+    index, embedder = FakeIndex([BILLIE]), Embeds(ModelUnavailable("down"))
+    searching = remembering(index, embedder)
+    for _ in range(2):
+        assert (await searching.search("bilie jean", 10, Filters())).degraded == ("embedder",)
+    assert [q.text for q in index.queries] == ["bilie jean", "billie jean"] * 2
+
+
+async def test_hits_found_before_a_change_are_not_kept_after_it() -> None:
+    """A retrieval under way while the index changes answers its own search alone."""
+    index, embedder = FakeIndex([BILLIE]), Embeds(latency_s=0.05)
+    searching = remembering(index, embedder)
+    under_way = asyncio.create_task(searching.search("bilie jean", 10, Filters()))
+    await asyncio.sleep(0.02)
+    searching.forget()
+    await under_way
+    assert searching.readings.size == 0
 
 
 async def test_nothing_typed_asks_nobody() -> None:
