@@ -141,6 +141,21 @@ def bench_decoding(
         run(queries, checkpoint if speed else None, rounds, timed, out, console)
 
 
+@bench.command("budget")
+def bench_budget(
+    queries: Annotated[int, typer.Option(help="Queries asked of each route.", min=10)] = 1_000,
+    out: Annotated[Path | None, typer.Option(help="Markdown file whose section is replaced, docs/performance.md.")] = None,
+) -> None:
+    """Ask each route alone and say where a request's milliseconds go, stage by stage.
+
+    A server of its own without caches, one caller; the stages of a route add up to the median that the caller saw.
+    """
+    with extra("dev"):
+        from loadtest.budget import main as run
+
+        run(queries, out, console)
+
+
 @bench.command("scale")
 def bench_scale(
     rows: Annotated[int, typer.Option(help="Rows of the catalogue, drawn from the demo's vocabulary.", min=1_000)] = 1_000_000,
