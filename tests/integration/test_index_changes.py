@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -174,6 +177,27 @@ async def test_many_quantised_pieces_answer_as_one_whole_index(tmp_path: Path, m
         [by_name] = await index.query([IndexQuery(f"song {n} band {n % 50}", None, 1)])
         assert (by_meaning[0].item.id, by_name[0].item.id) == (f"s{n}", f"s{n}")
     await index.close()
+    assert engine_config(tmp_path).get("max_search_threads") is None
+
+
+@pytest.mark.asyncio
+async def test_one_piece_is_searched_by_its_caller(tmp_path: Path) -> None:
+    """A small index starts no search threads: who asks it waits anyway, and hands nothing over."""
+    await build(tmp_path, [f"s{n},Song {n},Band,{n}" for n in range(50)], dimensions=24)
+    assert engine_config(tmp_path)["max_search_threads"] == 1
+    index = EdgeIndex.open(tmp_path / "out")
+    query = IndexQuery("song 7", direction("song 7 by band"), 3)
+    await index.query([query])
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    for _ in range(50):
+        await index.query([query])
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < 50
+    await index.close()
+
+
+def engine_config(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "out" / "shard" / "edge_config.json").read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.mark.asyncio
