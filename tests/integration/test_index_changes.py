@@ -177,7 +177,7 @@ async def test_many_quantised_pieces_answer_as_one_whole_index(tmp_path: Path, m
         [by_name] = await index.query([IndexQuery(f"song {n} band {n % 50}", None, 1)])
         assert (by_meaning[0].item.id, by_name[0].item.id) == (f"s{n}", f"s{n}")
     await index.close()
-    assert engine_config(tmp_path).get("max_search_threads") is None
+    assert engine_config(tmp_path)["max_search_threads"] == 0
 
 
 @pytest.mark.asyncio
