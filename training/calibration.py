@@ -16,7 +16,7 @@ from app.index.passage import passage_text
 from app.settings import ROOT
 from app.text import fold
 from training.evaluation.cases import demo_items
-from training.local import load_module
+from training.local import PAD, load_module
 from training.noise import corrupt
 from training.quantise import Feed
 
@@ -26,7 +26,6 @@ AT_ONCE = 32  # texts in one feed
 READINGS = 3  # that the decoder scores for a query: the name meant, and others
 MAX_TOKENS = 64
 AGGRESSIVE = ROOT / "triton" / "models" / "speller_generate" / "1" / "aggressive.py"
-PAD = 1  # of the speller
 Ids = npt.NDArray[np.int64]
 
 

@@ -60,7 +60,7 @@ class EdgeLayout:
             quantization_config=scalar if self.quantisation == "int8" else None,
             payload_memory=rest,
             # Several pieces are searched by threads of the engine's. For one piece, handing the work over and waking up again
-            # took a third of the processor time, and the caller waits in either way: it searches by itself.
+            # took a third of the processor time (by hand), and the caller waits in either way: it searches by itself.
             max_search_threads=0 if pieces else 1,  # 0: as many as there are cores
             wal_enabled=False,  # a build that dies is thrown away whole
         )
