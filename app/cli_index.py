@@ -75,13 +75,14 @@ def index(
     quantise: Annotated[
         Quantise | None,
         typer.Option(
-            help="int8: search one byte a dimension in memory, the full vectors on disk. [default: none; update: as is]"
+            help="int8: search one byte a dimension in memory, the full vectors on disk score the best again; none: search these. "
+            "[default: int8; update: as is]"
         ),
     ] = None,
-    hnsw_m: Annotated[int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph.")] = 64,
+    hnsw_m: Annotated[int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph: indexes of over 32,768 items.")] = 48,
     hnsw_ef_construct: Annotated[
         int, typer.Option("--hnsw-ef-construct", min=8, max=2000, help="Neighbours considered for them.")
-    ] = 128,
+    ] = 100,
     triton: Annotated[
         str | None,
         typer.Option(help="Embed on this Triton (host:port of its gRPC); unset embeds in this process, on all cores."),
@@ -104,7 +105,7 @@ def index(
 
     [bold]Now and then, what changed:[/bold] searchbar index changed.csv --out var/songs --mode update
 
-    [bold]A million rows and more:[/bold] searchbar index songs.parquet --out var/songs --dimensions 128 --quantise int8
+    [bold]A million rows and more:[/bold] searchbar index songs.parquet --out var/songs --dimensions 192
 
     [bold]On many machines:[/bold] searchbar index songs.parquet --engine ray --workers 64 --out
     'qdrant://db/songs?shards=6&replicas=2&quantisation=int8&on_disk=true'
@@ -123,14 +124,14 @@ def index(
             raise InvalidInput("--engine ray embeds by itself, without Triton: leave --triton and SEARCHBAR_TRITON out")
         if isinstance(where, ClusterAddress) and quantise:
             raise InvalidInput(f"a cluster's layout is in its URL: --out '{where}?quantisation={quantise.value}'")
-        layout = EdgeLayout(quantise.value if quantise else "none", hnsw_m, hnsw_ef_construct)
+        layout = EdgeLayout(quantise.value if quantise else "int8", hnsw_m, hnsw_ef_construct)
         count = workers if engine is Engine.ray else 0
         run_bulk(file, where, settings, workers=count, dimensions=dimensions, layout=layout)
         return
     kept = Manifest.read(where) if mode is ModeName.update else None
     if kept and quantise and quantise.value != kept.quantisation:
         raise InvalidInput(f"{where} is quantised: {kept.quantisation}. --quantise {quantise.value} needs --mode replace")
-    layout = EdgeLayout(quantise.value if quantise else "none", hnsw_m, hnsw_ef_construct)
+    layout = EdgeLayout(quantise.value if quantise else "int8", hnsw_m, hnsw_ef_construct)
     wanted = dimensions or (kept.dimensions if kept else None)
     run_index(file, where, settings, mode=mode.value, dimensions=wanted, layout=layout)
 

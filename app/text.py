@@ -6,10 +6,8 @@ goes further and is the form in which names are compared, indexed, spelt and emb
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
-_WHITESPACE = re.compile(r"\s+")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "‛": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"',
                               "–": "-", "—": "-", "‐": "-", "‑": "-", "…": "..."})  # fmt: skip
 _LATIN_LETTERS = str.maketrans({"ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "æ": "ae", "œ": "oe",
@@ -35,7 +33,7 @@ def normalise(text: str) -> str:
         text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
     if not text.isprintable():
         text = "".join(" " if unicodedata.category(c) == "Cc" or c in "\u200b\ufeff\u2060\u00ad" else c for c in text)
-    return _WHITESPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 def fold(text: str) -> str:

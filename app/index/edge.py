@@ -39,7 +39,7 @@ ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each:
 TWICE = qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0)
 # Neighbours considered, from so many dimensions on: shortened embeddings lie closer together, and a graph of them has to be
 # searched further (docs/scale.md: recall).
-CONSIDERED = ((256, 384), (192, 512), (0, 1152))
+CONSIDERED = ((256, 640), (0, 832))
 
 
 class EdgeIndex:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,9 @@ PAYLOAD_INDICES: Indices = {"kind": _KEYWORD, "genre_keys": _KEYWORD, "title_nam
                             "year": _INTEGER, "popularity": _FLOAT}  # fmt: skip
 
 PIECE = 125_000  # items that get a graph together: building it takes some 10 KB of memory an item
+# Items up to which a query is compared with all of them instead of searching a graph: exact, nothing to build, and of int8
+# vectors no slower for a few thousand (docs/scale.md: which settings).
+FLAT = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,16 @@ class EdgeLayout:
 
     Attributes:
         quantisation: ``int8`` searches one byte a dimension, held in memory; the full vectors, on disk, score the best again.
-        hnsw_m: edges of a node in the graph.
+        hnsw_m: edges of a node in the graph of an index of more than `FLAT` items.
         hnsw_ef_construct: neighbours considered when the graph is built.
     """
 
-    quantisation: Literal["none", "int8"] = "none"
-    hnsw_m: int = 64
-    hnsw_ef_construct: int = 200
+    quantisation: Literal["none", "int8"] = "int8"
+    hnsw_m: int = 48
+    hnsw_ef_construct: int = 100
 
-    def config(self, dimensions: int, *, pieces: bool = False) -> qdrant.EdgeConfig:
-        """The engine's configuration of a new index; with `pieces`, of one that has several."""
+    def config(self, dimensions: int, *, graph: bool = True, pieces: bool = False) -> qdrant.EdgeConfig:
+        """The engine's configuration, with a `graph` to search or without; with `pieces`, of an index that has several."""
         scalar = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, quantile=0.99, memory=qdrant.Memory.Pinned)
         sparse = qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)
         rest = qdrant.Memory.Cold if self.quantisation == "int8" else qdrant.Memory.Cached  # what the best hits alone need
@@ -55,7 +59,7 @@ class EdgeLayout:
         return qdrant.EdgeConfig(
             vectors={DENSE: qdrant.EdgeVectorParams(size=dimensions, distance=qdrant.Distance.Dot, memory=rest)},
             sparse_vectors={NAME: sparse, TAGS: sparse},
-            hnsw_config=qdrant.HnswIndexConfig(self.hnsw_m, self.hnsw_ef_construct, FULL_SCAN_KB),
+            hnsw_config=qdrant.HnswIndexConfig(self.hnsw_m if graph else NO_GRAPH, self.hnsw_ef_construct, FULL_SCAN_KB),
             optimizers=optimizers,
             quantization_config=scalar if self.quantisation == "int8" else None,
             payload_memory=rest,
@@ -67,7 +71,9 @@ class EdgeLayout:
 
 
 FULL_SCAN_KB = 10_000  # vectors that pass a filter are compared one by one up to this size: the engine's default
-INDEX_FROM_KB = 10_000  # vectors of a piece from which it gets a graph: the engine's default
+INDEX_FROM_KB = 1_000  # vectors of a piece from which it is quantised, and gets a graph where the index has graphs
+NO_GRAPH = 0  # edges of a node
+CONFIG = "edge_config.json"  # where the engine keeps what it was opened with
 
 
 class EdgeWriter:
@@ -95,20 +101,24 @@ class EdgeWriter:
         existing: bool = False,
     ) -> None:
         self._directory = directory
+        self._dimensions = dimensions
+        self._layout = layout or EdgeLayout()
         self._added = 0  # since the last piece was sealed
         self._features = FeatureCounts()
         self._opened = open_shard(directory, alone=True) if existing else None
-        self._pieces: qdrant.EdgeConfig | None = None  # of a new index
         if self._opened is not None:
             self._shard = self._opened.shard
+            self._layout = EdgeLayout("int8" if self._opened.manifest.quantisation == "int8" else "none")
             return
-        self._pieces = (layout or EdgeLayout()).config(dimensions, pieces=True)
-        path = directory / "shard"
-        path.mkdir()
+        self._path.mkdir()
         with border("the index cannot be created"):
-            self._shard = qdrant.EdgeShard.create(str(path), (layout or EdgeLayout()).config(dimensions))
+            self._shard = qdrant.EdgeShard.create(str(self._path), self._layout.config(dimensions, graph=False))
             for field, schema in PAYLOAD_INDICES.items():  # before the items: a graph gets extra edges for these filters
                 self._shard.update(qdrant.UpdateOperation.create_field_index(field, schema))
+
+    @property
+    def _path(self) -> Path:
+        return self._directory / "shard"
 
     @property
     def items(self) -> int:
@@ -138,6 +148,8 @@ class EdgeWriter:
     def finish(self, manifest: Manifest) -> None:
         """Build the last graph, flush, and write the manifest last. Other threads stand still meanwhile."""
         with border("the index cannot be finished"):
+            if manifest.items > FLAT and self._is_flat():
+                self._reopen(self._layout.config(self._dimensions))
             self._shard.optimize()
             self._shard.flush()
         if self._opened is None:  # a changed copy keeps the shares of the version it began as
@@ -146,11 +158,22 @@ class EdgeWriter:
 
     def _seal(self) -> None:
         """Build the graph of what was added, and give the memory back."""
+        if self._is_flat():
+            self._reopen(self._layout.config(self._dimensions, pieces=True))
         self._shard.optimize()
         self._shard.flush()
-        self._shard.close()
-        self._shard = qdrant.EdgeShard.load(str(self._directory / "shard"), self._pieces)
+        self._reopen()
         self._added = 0
+
+    def _is_flat(self) -> bool:
+        """Whether the engine was opened without graphs."""
+        found: dict[str, Any] = json.loads((self._path / CONFIG).read_text(encoding="utf-8"))
+        return bool(found["hnsw_config"]["m"] == NO_GRAPH)
+
+    def _reopen(self, config: qdrant.EdgeConfig | None = None) -> None:
+        """Open what is written again, as before unless `config` says otherwise."""
+        self._shard.close()
+        self._shard = qdrant.EdgeShard.load(str(self._path), config)
 
     def close(self) -> None:
         """Release the files."""

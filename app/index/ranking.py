@@ -20,7 +20,6 @@ RRF (k = 20) 98/100 % and 96/97 %. DBSF also lost less when the embedding was re
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,15 +104,15 @@ def shortlist(sides: Sides, size: int, names: Names = None) -> dict[int, float]:
 
 
 def nearness(query_key: str, entries: Sequence[Entry]) -> list[float]:
-    """How like the query each entry's nearest name is, 0–1; all names are compared in one call."""
+    """How like the query each entry's nearest name is, 0–1, and 0 up to `NEAR_FROM`; all names are compared in one call."""
     names = [name for entry in entries for name in entry.names]
     if not names:
         return []
-    likeness = cdist([query_key], names, scorer=fuzz.ratio, dtype=np.float64)[0] / 100.0
+    likeness = cdist([query_key], names, scorer=fuzz.ratio, score_cutoff=100.0 * NEAR_FROM, dtype=np.float64)[0] / 100.0
     if len(query_key) >= 3:
         begun = [at for at, name in enumerate(names) if name.startswith(query_key)]
         likeness[begun] = np.maximum(likeness[begun], PREFIX_SIMILARITY)
-    starts = np.cumsum([0, *(len(entry.names) for entry in entries[:-1])])
+    starts = np.cumsum([0, *[len(entry.names) for entry in entries[:-1]]])
     best: list[float] = np.maximum.reduceat(likeness, starts).tolist()
     return best
 
@@ -188,51 +187,64 @@ def rank(query: IndexQuery, sides: Sides, fused: Mapping[int, float], entries: M
     names = {name_key(name): likelihood for name, likelihood in reversed(query.names or ())}
     share = naming(sides, query.names)
     fame = share * POPULARITY + (1.0 - share) * POPULARITY_DESCRIBED
-    scores = {}
-    for (point, entry), near in zip(entries.items(), nearness(key, list(entries.values())), strict=True):
-        boost = max(name_boost(key, entry, near), likely_boost(names, entry))
-        scores[point] = fused[point] + share * boost + fame * entry.item.popularity / 100.0
+    if share:
+        near = nearness(key, list(entries.values()))
+        boosts = [
+            max(name_boost(key, entry, alike), likely_boost(names, entry) if names else 0.0)
+            for entry, alike in zip(entries.values(), near, strict=True)
+        ]
+    else:
+        boosts = [0.0] * len(entries)  # nothing that names say would count
+    scores = {
+        point: fused[point] + share * boost + fame * entry.item.popularity / 100.0
+        for (point, entry), boost in zip(entries.items(), boosts, strict=True)
+    }
     order = sorted(scores, key=lambda point: (-scores[point], -entries[point].item.popularity, entries[point].item.id))
     order = varied(key, order, entries, query.limit)
-    asked = words(query.text)
+    asked = AskedWords(words(query.text))
     by_words = {point for side in (sides.name, sides.tags, sides.named) for point, _ in side}
     by_meaning = {point for point, _ in sides.meaning}
     hits: list[Hit] = []
     for point in order:
-        matched = names_matched(asked, *entries[point].words)
+        matched = asked.named_by(*entries[point].words)
         matched += ("text",) * (point in by_words) + ("meaning",) * (point in by_meaning)
         hits.append(Hit(entries[point].item, scores[point], matched))
     return hits
 
 
-def names_matched(query_words: Sequence[str], title_words: Sequence[str], artist_words: Sequence[str]) -> tuple[str, ...]:
-    """Which of ``title`` and ``artist`` the query names: each of its words must be in one of them, or nearly so. All folded.
+class AskedWords:
+    """A query's words, and which names hold them."""
 
-    A name counts when it holds a word that the other does not, or when it alone holds them all.
-    """
-    in_title, in_artist = _held(query_words, title_words), _held(query_words, artist_words)
-    if not query_words or not all(map(operator.or_, in_title, in_artist)):
-        return ()
-    by_title = all(in_title) or any(map(operator.gt, in_title, in_artist))
-    by_artist = all(in_artist) or any(map(operator.gt, in_artist, in_title))
-    return ("title",) * by_title + ("artist",) * by_artist
+    def __init__(self, query_words: Sequence[str]) -> None:
+        """Args: folded words."""
+        self._words = query_words
+        self._joined = "".join(query_words)
 
+    def named_by(self, title_words: Sequence[str], artist_words: Sequence[str]) -> tuple[str, ...]:
+        """Which of ``title`` and ``artist`` the query names: each of its words must be in one of them, or nearly so. All folded.
 
-def _held(query_words: Sequence[str], name_words: Sequence[str]) -> list[bool]:
-    """For each query word, whether the name holds it; the last one may be unfinished, spaces may lie elsewhere."""
-    if "".join(query_words) == "".join(name_words):
-        return [True] * len(query_words)
-    last = len(query_words) - 1
-    held = []
-    for at, word in enumerate(query_words):
-        found = word in name_words
-        if not found:
-            for other in name_words:
-                if _same(word, other, at == last):
-                    found = True
-                    break
-        held.append(found)
-    return held
+        A name counts when it holds a word that the other does not, or when it alone holds them all. Spaces may lie elsewhere.
+        """
+        all_title, all_artist = self._joined == "".join(title_words), self._joined == "".join(artist_words)
+        by_title = by_artist = False
+        for at, word in enumerate(self._words):
+            in_title = all_title or word in title_words or self._nearly(at, title_words)
+            in_artist = all_artist or word in artist_words or self._nearly(at, artist_words)
+            if not (in_title or in_artist):
+                return ()
+            by_title |= in_title > in_artist
+            by_artist |= in_artist > in_title
+        if by_title or by_artist:
+            return ("title",) * by_title + ("artist",) * by_artist
+        return ("title", "artist") if self._words else ()  # each holds them all
+
+    def _nearly(self, at: int, name_words: Sequence[str]) -> bool:
+        """Whether one of these words is nearly the query's word at `at`; its last one may be unfinished."""
+        word, unfinished = self._words[at], at == len(self._words) - 1
+        for other in name_words:
+            if _same(word, other, unfinished):
+                return True
+        return False
 
 
 @lru_cache(COMPARED)

@@ -7,7 +7,7 @@ import pytest
 from app.domain import Hit, IndexQuery, Item
 from app.index.entry import Entry
 from app.index.ngrams import words
-from app.index.ranking import Sides, name_boost, names_matched, nearness, rank, shortlist
+from app.index.ranking import AskedWords, Sides, name_boost, nearness, rank, shortlist
 from app.index.schema import name_key, to_payload
 from app.text import fold
 
@@ -107,7 +107,7 @@ def test_the_better_name_is_boosted_more(query: str, better: Item, worse: Item) 
 )
 def test_what_matched_is_named(text: str, title: str, artist: str, matched: tuple[str, ...]) -> None:
     """`title` and `artist` are named when the query's words are theirs, and only then."""
-    assert names_matched(*(words(fold(part)) for part in (text, title, artist))) == matched
+    assert AskedWords(words(fold(text))).named_by(words(fold(title)), words(fold(artist))) == matched
 
 
 def test_sides_that_found_a_hit_are_named() -> None:
