@@ -114,9 +114,7 @@ class AnswerCache(Generic[Key, Value]):
         self._answers.clear()
         self._calls.clear()
 
-    def _start(
-        self, key: Key, make: Callable[[], Coroutine[Any, Any, Value]], keep: Callable[[Value], bool]
-    ) -> Call[Value]:
+    def _start(self, key: Key, make: Callable[[], Coroutine[Any, Any, Value]], keep: Callable[[Value], bool]) -> Call[Value]:
         call = self._calls[key] = Call(asyncio.create_task(make()), keep)
         call.task.add_done_callback(lambda task: self._finished(key, call))
         return call

@@ -75,11 +75,13 @@ def index(
     quantise: Annotated[
         Quantise | None,
         typer.Option(
-            help="int8: search one byte a dimension in memory, the full vectors on disk score the best again; none: search these. "
-            "[default: int8; update: as is]"
+            help="int8: search one byte a dimension in memory, the full vectors, on disk, score the best again. none: search "
+            "the full vectors. [default: int8; update: as is]"
         ),
     ] = None,
-    hnsw_m: Annotated[int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph: indexes of over 32,768 items.")] = 48,
+    hnsw_m: Annotated[
+        int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph, which more than 32,768 items get.")
+    ] = 48,
     hnsw_ef_construct: Annotated[
         int, typer.Option("--hnsw-ef-construct", min=8, max=2000, help="Neighbours considered for them.")
     ] = 100,

@@ -129,15 +129,12 @@ def spellcheck_stages(asked: Asked) -> Stages:
     """The stages of `/v1/spellcheck`."""
     model = asked.model_ms
     triton, steps = model["speller"], ("speller_tokenize", "speller_generate", "speller_detokenize")
-    engines = model["speller_encoder"] + model["speller_decoder"]
     return [
         *_gateway(asked, SPELLER),
         ("lexicon, reranker, gRPC, and coalescing", asked.timed(SPELLER) - triton),
         ("Triton between its models", triton - sum(model[step] for step in steps)),
         ("tokenizer and detokenizer", model["speller_tokenize"] + model["speller_detokenize"]),
-        ("drafts, trees, and the way to the engines", model["speller_generate"] - engines),
-        ("BART encoder", model["speller_encoder"]),
-        ("BART decoder", model["speller_decoder"]),
+        ("BART: encoder, drafts, decoder", model["speller_generate"]),
     ]
 
 

@@ -46,6 +46,17 @@ async def test_a_server_answers_as_itself(running: str, tmp_path: Path) -> None:
     assert report["logprob_max"] < 1e-3 and report["cosine_min"] > 0.99999
 
 
+async def test_engines_called_as_models_answer_as_those_inside(running: str, tmp_path: Path) -> None:
+    """A repository in which the generator has no configuration for CPUs of its own calls the engines through Triton."""
+    repository = tmp_path / "triton" / "models"
+    shutil.copytree(REPOSITORY, repository, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(repository / "speller_generate" / "configs")
+    done = parity(running, repository, tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["passed"] and report["texts"] == 1.0 and report["logprob_max"] < 1e-3
+
+
 def weights(model: bytes) -> list[range]:
     """Where the raw data of each initialiser of an ONNX file stands; `onnx` itself is of the training environment."""
     graphs = [part for number, part in fields(model, range(len(model))) if number == 7]

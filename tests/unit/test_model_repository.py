@@ -47,13 +47,21 @@ def test_a_configuration_parses_and_bounds_its_queue(path: Path) -> None:
         assert config.platform == "ensemble" or config.name in may, "an unbounded queue"
 
 
-@pytest.mark.parametrize("model", sorted(p.parent.name for p in REPOSITORY.glob("*/configs")))
+@pytest.mark.parametrize("model", sorted(p.parents[1].name for p in REPOSITORY.glob("*/configs/gpu.pbtxt")))
 def test_all_engines_of_a_model_have_the_same_tensors(model: str) -> None:
     """A client, an ensemble and the BLS model cannot tell the CPU engine from the GPU's two."""
     cpu, gpu, cuda = (parse(REPOSITORY / model / "configs" / f"{name}.pbtxt") for name in ("cpu", "gpu", "cuda"))
     assert tensors(cpu) == tensors(gpu) == tensors(cuda)
     assert cpu.max_batch_size == gpu.max_batch_size == cuda.max_batch_size
     assert (gpu.default_model_filename, cuda.default_model_filename) == ("model.plan", "fp32.onnx")
+
+
+def test_the_generator_is_the_same_with_its_engines_inside() -> None:
+    """On a CPU one parameter is different, and nothing else."""
+    cpu = parse(REPOSITORY / "speller_generate" / "configs" / "cpu.pbtxt")
+    assert cpu.parameters["engines"].string_value == "in_process"
+    cpu.ClearField("parameters")
+    assert cpu == parse(REPOSITORY / "speller_generate" / "config.pbtxt")
 
 
 def shapes(tensors_of: Any, batch: int) -> dict[str, list[int]]:
@@ -115,7 +123,7 @@ def test_an_ensemble_is_wired_from_end_to_end(name: str) -> None:
     """Its steps exist, and every mapped tensor is one of the step's."""
     for step in parse(REPOSITORY / name / "config.pbtxt").ensemble_scheduling.step:
         folder = REPOSITORY / step.model_name
-        (path,) = [*folder.glob("config.pbtxt"), *folder.glob("configs/cpu.pbtxt")]
+        path = next(iter([*folder.glob("configs/cpu.pbtxt"), *folder.glob("config.pbtxt")]))
         names = {tensor for tensor, *_ in tensors(parse(path))}
         assert set(step.input_map) | set(step.output_map) <= names
 

@@ -9,7 +9,7 @@ from training.tuning.settings import NAIVE, Setting
 
 NAIVE_NAME = "naive"
 EMBEDDER = ("embedder_tokenize", "embedder_encoder")
-SPELLER = ("speller_encoder", "speller_decoder", "speller_generate")
+SPELLER = ("speller_generate",)  # with its engines inside (docs/adr/0026-engines-inside.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Sweep:
     """Settings of the models behind one top-level model.
 
     Attributes:
-        target: the model that is asked: an ensemble, or a BLS model.
+        target: the model that is asked.
         models: what is loaded for it, in this order.
         candidates: the naive one first, then simple ones before others.
         concurrencies: requests in flight, in the search.
@@ -73,20 +73,17 @@ def embedder_candidates() -> tuple[Candidate, ...]:
 
 
 def speller_candidates() -> tuple[Candidate, ...]:
-    """Instances of the BLS model and of the engines behind it; none of them has a batcher (docs/adr/0018-no-batcher.md)."""
+    """Instances of the generator; it has no batcher (docs/adr/0018-no-batcher.md)."""
     naive = Candidate(NAIVE_NAME, dict.fromkeys(SPELLER, NAIVE))
-    found = []
-    for name, engines, generate in (("two BLS", 1, 2), ("two of each", 2, 2), ("two engines each, three BLS", 2, 3)):
-        instances = {"speller_encoder": engines, "speller_decoder": engines, "speller_generate": generate}
-        found.append(Candidate(name, {model: Setting(count, batching=False) for model, count in instances.items()}))
-    return (naive, *found)
+    more = [Candidate(name, {"speller_generate": Setting(count, batching=False)}) for name, count in (("two", 2), ("three", 3))]
+    return (naive, *more)
 
 
 def full() -> Plan:
     """Twelve minutes at most on two idle cores."""
     embedder = Sweep("embedder", (*EMBEDDER, "embedder"), embedder_candidates(), (8, 16, 32), (2, 4, 8, 16, 32), 2)
     speller = Sweep("speller_generate", SPELLER, speller_candidates(), (2, 4, 8, 16), (1, 2, 4, 8, 16), 1)
-    return Plan(512, 200, (embedder, speller), ("embedder", "speller", "bls"), 690.0)
+    return Plan(512, 200, (embedder, speller), ("embedder", "speller"), 690.0)
 
 
 def quick() -> Plan:
