@@ -62,6 +62,11 @@ class Access:
             )
 
     @property
+    def open(self) -> bool:
+        """Nobody is asked for a key or for where a page comes from."""
+        return self.keys is None and not self.origins
+
+    @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Of every answer."""
         return answer_headers(self.https)

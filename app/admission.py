@@ -40,15 +40,24 @@ class Admission:
 
     def enter(self, which: Class) -> bool:
         """Whether a request of this class may start; one that did must `leave`."""
-        limit, mine = self.limit.limit, self.in_flight[which]
-        total = self.in_flight[INTERACTIVE] + self.in_flight[BULK]
-        if total >= limit and mine >= max(1, int(SHARES[which] * limit)):
-            self.refused[which] += 1
-            self.limit.refused()
+        if self.full(which):
+            self.refuse(which)
             return False
-        self.in_flight[which] = mine + 1
-        self.limit.seen(total + 1)
+        self.in_flight[which] += 1
+        self.limit.seen(self.in_flight[INTERACTIVE] + self.in_flight[BULK])
         return True
+
+    def full(self, which: Class) -> bool:
+        """Whether a request of this class would be refused now."""
+        limit = self.limit.limit
+        if self.in_flight[INTERACTIVE] + self.in_flight[BULK] < limit:
+            return False
+        return self.in_flight[which] >= max(1, int(SHARES[which] * limit))
+
+    def refuse(self, which: Class) -> None:
+        """Count a request that is turned away."""
+        self.refused[which] += 1
+        self.limit.refused()
 
     def leave(self, which: Class) -> None:
         self.in_flight[which] -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +29,32 @@ def refusal(path: str) -> tuple[Message, Message]:
         (b"retry-after", b"1"),
     ]
     return {"type": "http.response.start", "status": 429, "headers": headers}, {"type": "http.response.body", "body": content}
+
+
+class AtTheDoor:
+    """The refusal of `Admit` for connections to give at once, before there is a task for the request.
+
+    Only for servers where nothing else has a say before admission: no keys, no other origins, no traces.
+
+    Args:
+        headers: of every answer.
+    """
+
+    def __init__(self, admission: Admission, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._admission = admission
+        self._answers: dict[str, bytes] = {}
+        for path in OF_PATH:
+            start, body = refusal(path)
+            lines = b"".join(name + b": " + value + b"\r\n" for name, value in (*start["headers"], *headers))
+            self._answers[path] = lines + b"\r\n" + body["body"]
+
+    def __call__(self, path: str) -> bytes | None:
+        """What follows the status line where a request to `path` is refused now, which is counted; None where it is not."""
+        which = OF_PATH.get(path)
+        if which is None or not self._admission.full(which):
+            return None
+        self._admission.refuse(which)
+        return self._answers[path]
 
 
 class Admit:

@@ -55,11 +55,13 @@ class Connections:
     Attributes:
         draining: answers close their connection from now on.
         on_refused: told why, each time a connection is closed without the application being asked: limit, headers or idle.
+        overloaded: what follows the status line 429 where a request to a path is to be refused at once; None where it is not.
     """
 
     def __init__(self, limits: Limits, on_refused: Callable[[str], None] = lambda reason: None) -> None:
         self.limits = limits
         self.on_refused = on_refused
+        self.overloaded: Callable[[str], bytes | None] = lambda path: None
         self.draining = False
 
     def protocol(
@@ -140,8 +142,19 @@ class Connection(HttpToolsProtocol):
         elif self._large and header_bytes(cycle.scope) > self._shared.limits.max_header_bytes:
             app = self._too_large()
             self._shared.on_refused("headers")
+        elif cycle.keep_alive and not (cycle.waiting_for_100_continue or self.pipeline):
+            refusal = self._shared.overloaded(cycle.scope["path"])
+            if refusal is not None:
+                return self._turn_away(cycle, refusal)
         self._active, self._late = cycle, False
         super()._start_asgi_task(cycle, partial(self._serve, cycle, app))
+
+    def _turn_away(self, cycle: RequestResponseCycle, refusal: bytes) -> None:
+        """Answer 429 without a task. What is still to come of the request is read and dropped, as after any early answer."""
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
+        self.transport.write(STATUS_LINE[429] + lines + refusal)
+        cycle.response_started = cycle.response_complete = True
+        self.on_response_complete()
 
     async def _serve(self, cycle: RequestResponseCycle, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
         """The application for one request: not begun, and no defect of it, when the client has gone."""

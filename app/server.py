@@ -19,6 +19,7 @@ from rich.console import Console
 from starlette.types import ASGIApp
 
 from app.access import Access
+from app.admit import AtTheDoor
 from app.api import create_app
 from app.connections import Connection, Connections, Limits
 from app.errors import SetupError
@@ -180,6 +181,8 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         settled = Limits(receive_s=settings.receive_s, max_connections=settings.max_connections)
         allow_descriptors(settings.max_connections)
         server = Server(app, stack.gateway, settled, settings.drain_s)
+        if stack.gateway.admission is not None and access.open and tracer is None:
+            server.shared.overloaded = AtTheDoor(stack.gateway.admission, access.headers)
         server.config.ssl_certfile, server.config.ssl_keyfile = settings.tls_cert, settings.tls_key
         host, port = sock.getsockname()[:2]
         scheme = "https" if access.https else "http"

@@ -11,11 +11,15 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from app.adaptive_limit import AdaptiveLimit
+from app.admission import BULK, INTERACTIVE, Admission
+from app.admit import AtTheDoor
 from app.api import create_app
 from app.catalogue import LiveCatalogue
 from app.connections import Limits
 from app.fakes import FakeIndex, FakeTriton
 from app.gateway import Gateway
+from app.headers import HEADERS
 from app.server import Server, listen
 
 KEY = "secret"
@@ -370,3 +374,50 @@ class TestStopping:
             served.server.handle_exit(signal.SIGTERM, None)
             status, headers, _ = await client.answer()
             assert (status, headers["retry-after"]) == (503, "1")
+
+
+class TestOverloaded:
+    """Refusals at the door are those of the application, and leave the connection as it was."""
+
+    @pytest.mark.parametrize("path", ["/v1/embed", "/v1/search", "/v1/embeddings"])
+    async def test_the_answer_is_the_application_s(self, gateway: Gateway, path: str) -> None:
+        """Status, headers and body are the same with and without the short way; both are counted."""
+        gateway.admission = full = Admission(AdaptiveLimit(1, 1))
+        assert all(full.enter(which) for which in (BULK, INTERACTIVE))
+        answers = []
+        for short in (False, True):
+            async with serving(gateway, Limits()) as served, served.client() as client:
+                if short:
+                    served.server.shared.overloaded = AtTheDoor(full, HEADERS)
+                await client.send(post(path, {"query": "halo"}))
+                status, headers, body = await client.answer()
+                answers.append((status, {name: value for name, value in headers.items() if name != "date"}, body))
+                assert headers["date"]
+        assert answers[0] == answers[1] and answers[0][0] == 429 and answers[0][1]["retry-after"] == "1"
+        assert sum(full.refused.values()) == 2
+
+    async def test_the_connection_goes_on(self, gateway: Gateway) -> None:
+        """A body that comes after the refusal is no request; what follows is answered, a pipeline in its order."""
+        gateway.admission = full = Admission(AdaptiveLimit(1, 1))
+        async with serving(gateway, Limits()) as served, served.client() as client:
+            served.server.shared.overloaded = AtTheDoor(full, HEADERS)
+            assert full.enter(BULK)
+            request = post("/v1/embed", {"query": "halo"})
+            await client.send(request[:-5])
+            assert (await client.answer())[0] == 429
+            await client.send(request[-5:] + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + request + request)
+            assert [(await client.answer())[0] for _ in range(3)] == [200, 429, 429]
+            full.leave(BULK)
+            await client.send(request)
+            assert (await client.answer())[0] == 200
+        assert full.in_flight == {INTERACTIVE: 0, BULK: 0} and full.refused[BULK] == 3
+
+    async def test_who_closes_is_closed(self, gateway: Gateway) -> None:
+        """A client that wants its connection closed is refused by the application, which closes it."""
+        gateway.admission = full = Admission(AdaptiveLimit(1, 1))
+        assert full.enter(BULK)
+        async with serving(gateway, Limits()) as served, served.client() as client:
+            served.server.shared.overloaded = AtTheDoor(full, HEADERS)
+            await client.send(post("/v1/embed", {"query": "halo"}, "connection: close\r\n"))
+            status, headers, _ = await client.answer()
+            assert (status, headers["connection"]) == (429, "close") and await client.ended()
