@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import signal
@@ -23,6 +22,7 @@ from app.admit import AtTheDoor
 from app.api import create_app
 from app.connections import Connection, Connections, Limits
 from app.errors import SetupError
+from app.garbage import Garbage
 from app.gateway import Gateway
 from app.settings import Settings
 from app.stack import running
@@ -91,7 +91,12 @@ class Server(uvicorn.Server):
         gateway: told when it starts to drain, and has the metrics.
         limits: of connections.
         drain_s: how long load balancers need to notice /readyz.
+
+    Attributes:
+        garbage: told when nothing is under way; None leaves Python's collector to itself.
     """
+
+    garbage: Garbage | None = None
 
     def __init__(self, app: ASGIApp, gateway: Gateway, limits: Limits, drain_s: float = 0.0) -> None:
         self.shared = Connections(limits, lambda reason: gateway.telemetry.refused.labels(reason).inc())
@@ -126,6 +131,8 @@ class Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 cast(Connection, connection).check(now)
+        if self.garbage is not None:
+            self.garbage.tick(time.monotonic(), not self.server_state.tasks)
         if self._leave_at is not None and time.monotonic() >= self._leave_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -190,7 +197,6 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         if stack.triton is not None:
             where = {"grpc": stack.triton.grpc_url, "http": stack.triton.http_url, "metrics": stack.triton.metrics_url}
             console.print(TRITON.format(**where), highlight=False, soft_wrap=True)
-        gc.collect()
-        gc.freeze()  # the lexicon's millions of objects stay: going over them stopped everything for 60 ms at a time
+        server.garbage = Garbage(time.monotonic())
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         await server.serve(sockets=[sock])
