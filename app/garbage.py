@@ -1,8 +1,8 @@
 """Python's cycle collector, kept away from requests.
 
-By itself it looks at young objects for every 700 that come to be more than go, and now and then at all of them: with full caches
-that stopped every request for 70 to 220 ms, every two seconds or so (docs/performance.md). Nearly everything here goes by reference
-counting; what is left in cycles, some dozens of objects a second, can wait for a moment without requests.
+By itself it looks at young objects for every 700 that come to be more than go, and now and then at all of them: with full
+caches that stopped every request for 70 to 220 ms, every two seconds or so (docs/performance.md). Nearly everything here goes
+by reference counting; what is left in cycles, some dozens of objects a second, can wait for a moment without requests.
 """
 
 from __future__ import annotations

@@ -48,10 +48,14 @@ def test_cycles_go_when_nobody_waits(garbage: Garbage, now: float, idle: bool, g
 
 def test_python_s_own_schedule_ends() -> None:
     """With 300,000 objects more than before no generation but the youngest has been looked at."""
-    code = (
-        "import gc; from app.garbage import Garbage; Garbage(0.0); before = gc.get_stats(); kept = [[n] for n in range(300_000)]; "
-        "after = gc.get_stats(); print([b['collections'] - a['collections'] for a, b in zip(before, after)])"
-    )
+    code = """
+import gc
+from app.garbage import Garbage
+Garbage(0.0)
+before = gc.get_stats()
+kept = [[n] for n in range(300_000)]
+print([after["collections"] - then["collections"] for then, after in zip(before, gc.get_stats())])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     young, *older = json.loads(done.stdout)
     assert older == [0, 0] and 0 < young <= 300_000 // YOUNG
