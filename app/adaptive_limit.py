@@ -7,9 +7,12 @@ which a long overload pulls up until nothing is refused:
     gradient = clamp(tolerance × floor / latency, 0.5, 1)     of the model for which it is least; or turn allowed / turn seen
     limit    = (1 - s) × limit + s × (gradient × limit + √limit)
 
-once a window. Netflix's and Envoy's tolerances (1.5, 1.25) fit servers that take requests singly. Here requests that wait leave
-together (`coalesce.py`), so that latency grows long before throughput ends, and the limit must let it: a server whose batch of
-n takes a + b·n gives at least 1 - 1/t of all it ever could when a batch takes t times what a single request does.
+once a window in which half of the limit or more was in flight. With less, the limit goes to where it rests: nobody knows what
+more would do, but a pause of some tens of milliseconds brings that many at once, who are served in no time.
+
+Netflix's and Envoy's tolerances (1.5, 1.25) fit servers that take requests singly. Here requests that wait leave together
+(`coalesce.py`), so that latency grows long before throughput ends, and the limit must let it: a server whose batch of n takes
+a + b·n gives at least 1 - 1/t of all it ever could when a batch takes t times what a single request does.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ TOLERANCE = 6.0  # docs/adr/0019-admission.md has the measurements
 TURN_S = 0.002  # of the event loop, mean: what comes meanwhile waits as long even to be refused
 SMOOTHING = 0.2
 WINDOW_S, WINDOW_SAMPLES = 0.1, 10
+REST_GROWTH = 1.1  # of the limit on its way to where it rests, a window
 FLOOR_S = 300.0  # a floor is forgotten after once to twice this
 
 
@@ -61,16 +65,16 @@ class AdaptiveLimit:
     """A limit on requests in flight between `least` and `most`.
 
     Args:
-        start: the limit before anything was measured.
+        rest: the limit while little is in flight, and before anything was measured; `least` when not given.
         clock: seconds that never go back.
 
     Attributes:
         limit: requests that may be in flight now.
     """
 
-    def __init__(self, least: int, most: int, *, start: int = 20, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, least: int, most: int, *, rest: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._least, self._most = float(least), float(most)
-        self._exact = min(max(float(start), self._least), self._most)
+        self._exact = self._rest = min(max(float(rest), self._least), self._most)
         self._clock = clock
         self._parts: dict[str, Part] = {}
         self._turns = Part()
@@ -119,9 +123,11 @@ class AdaptiveLimit:
         if self._turns.count >= WINDOW_SAMPLES:
             gradient = min(gradient, TURN_S / max(self._turns.mean(), TURN_S))
             self._turns.clear()
-        if self._busiest >= self._exact / 2:  # else nothing was learnt of more than is in flight now
+        if self._busiest >= self._exact / 2:
             target = max(gradient, 0.5) * self._exact + sqrt(self._exact)
             self._exact += SMOOTHING * (target - self._exact)
             self._exact = min(max(self._exact, self._least), self._most)
-            self.limit = int(self._exact)
+        elif self._exact < self._rest:
+            self._exact = min(self._exact * REST_GROWTH, self._rest)
+        self.limit = int(self._exact)
         self._busiest, self._refused, self._opened = 0, False, now

@@ -67,7 +67,8 @@ class Gateway:
         corrections: AnswerCache[str, Correction] = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
         vectors: AnswerCache[str, Vector] = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
         timeout_s = settings.model_timeout_s
-        limit = AdaptiveLimit(settings.least_limit, max(settings.least_limit, settings.most_limit))
+        least, most = settings.least_limit, max(settings.least_limit, settings.most_limit)
+        limit = AdaptiveLimit(least, most, rest=(least + most) // 2)
         speller = Speller(
             backend, lexicon, reranker, policy,
             timeout_s=timeout_s, max_in_flight=settings.max_in_flight, max_queue=max_queue,

@@ -46,7 +46,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def limit(clock: Clock) -> AdaptiveLimit:
-    return AdaptiveLimit(4, 500, clock=clock)
+    return AdaptiveLimit(4, 500, rest=20, clock=clock)
 
 
 @pytest.fixture
@@ -100,6 +100,17 @@ def test_an_overload_from_the_start_does_not_run_away(limit: AdaptiveLimit, serv
     """Without a calm moment the floor is what the first window took; the limit stays bounded by it."""
     server.run(120)
     assert limit.limit < 200
+
+
+def test_a_calm_limit_rests(limit: AdaptiveLimit, server: BatchServer) -> None:
+    """What an overload, here of a server that is slow for a while, has brought down is back two seconds after."""
+    server.run(5, offered=2)
+    server.slowness = 50.0
+    server.run(60)
+    assert limit.limit == 4
+    server.slowness = 1.0
+    server.run(2, offered=1)
+    assert limit.limit == 20
 
 
 def test_a_calm_server_teaches_nothing_of_more(limit: AdaptiveLimit, server: BatchServer) -> None:
