@@ -40,7 +40,7 @@ class Settings(BaseSettings):
         1, ge=1, description="the same of the embedder; more than one may stall a CPU batcher (docs/adr/0018-no-batcher.md)"
     )
     max_queue: int = Field(1024, ge=1, description="requests that may wait for a model before more are refused with 429")
-    least_limit: int = Field(48, ge=1, description="requests in flight that are always let in; more while the models keep up")
+    least_limit: int = Field(32, ge=1, description="requests in flight that are always let in; more while the models keep up")
     most_limit: int = Field(256, ge=0, description="requests in flight let in at most, whatever the latency; 0 lets in all")
     cache_entries: int = Field(
         50_000, ge=0, description="answers kept for each model; 0 asks the model every time, for identical queries at once too"
