@@ -42,10 +42,14 @@ serve: $(RUNTIME) ## serve the search bar (HOST=127.0.0.1 PORT=8080)
 	@exec $(BIN)/searchbar serve --host "$(HOST)" --port "$(PORT)"
 
 .PHONY: test
-test: setup browser deploy-tools $(TRAIN) ## lint, check types, run every test, training included
+test: test-tools ## lint, check types, run every test, training included
 	$(BIN)/ruff check .
 	$(BIN)/mypy app
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-tools
+test-tools: # the two environments beside each other: each waits for downloads and disks most of the time
+	@$(MAKE) $(TRAIN) & training=$$!; $(MAKE) setup browser deploy-tools; tools=$$?; wait $$training && exit $$tools
 
 .PHONY: lint
 lint: setup ## ruff and mypy alone
