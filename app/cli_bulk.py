@@ -17,7 +17,7 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.index.build import BuildReport
-    from app.index.edge_writer import EdgeLayout
+    from app.index.edge_layout import EdgeLayout
 
 
 def run_bulk(

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from app.errors import InvalidInput
 from app.index.address import ClusterAddress, index_address
+from app.index.edge_layout import FLAT, EdgeLayout
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.index.build import BuildReport, Mode
-    from app.index.edge_writer import EdgeLayout
     from app.index.filling import Embed
 
 indexing = typer.Typer()
@@ -33,6 +33,9 @@ class ModeName(str, Enum):
 
     whole = "replace"
     update = "update"
+
+
+LAYOUT = EdgeLayout()  # the defaults
 
 
 class Quantise(str, Enum):
@@ -80,11 +83,12 @@ def index(
         ),
     ] = None,
     hnsw_m: Annotated[
-        int, typer.Option("--hnsw-m", min=4, max=128, help="Edges of a node in a new graph, which more than 32,768 items get.")
-    ] = 48,
+        int,
+        typer.Option("--hnsw-m", min=4, max=128, help=f"Edges of a node in a new graph, which more than {FLAT:,} items get."),
+    ] = LAYOUT.hnsw_m,
     hnsw_ef_construct: Annotated[
         int, typer.Option("--hnsw-ef-construct", min=8, max=2000, help="Neighbours considered for them.")
-    ] = 100,
+    ] = LAYOUT.hnsw_ef_construct,
     triton: Annotated[
         str | None,
         typer.Option(help="Embed on this Triton (host:port of its gRPC); unset embeds in this process, on all cores."),
@@ -112,11 +116,11 @@ def index(
     [bold]On many machines:[/bold] searchbar index songs.parquet --engine ray --workers 64 --out
     'qdrant://db/songs?shards=6&replicas=2&quantisation=int8&on_disk=true'
     """
-    from app.index.edge_writer import EdgeLayout
     from app.index.manifest import Manifest
 
     settings = Settings(triton=triton) if triton else Settings()
     where = index_address(out)
+    layout = EdgeLayout(quantise.value if quantise else LAYOUT.quantisation, hnsw_m, hnsw_ef_construct)
     if engine is Engine.ray or isinstance(where, ClusterAddress):
         from app.cli_bulk import run_bulk
 
@@ -126,14 +130,12 @@ def index(
             raise InvalidInput("--engine ray embeds by itself, without Triton: leave --triton and SEARCHBAR_TRITON out")
         if isinstance(where, ClusterAddress) and quantise:
             raise InvalidInput(f"a cluster's layout is in its URL: --out '{where}?quantisation={quantise.value}'")
-        layout = EdgeLayout(quantise.value if quantise else "int8", hnsw_m, hnsw_ef_construct)
         count = workers if engine is Engine.ray else 0
         run_bulk(file, where, settings, workers=count, dimensions=dimensions, layout=layout)
         return
     kept = Manifest.read(where) if mode is ModeName.update else None
     if kept and quantise and quantise.value != kept.quantisation:
         raise InvalidInput(f"{where} is quantised: {kept.quantisation}. --quantise {quantise.value} needs --mode replace")
-    layout = EdgeLayout(quantise.value if quantise else "int8", hnsw_m, hnsw_ef_construct)
     wanted = dimensions or (kept.dimensions if kept else None)
     run_index(file, where, settings, mode=mode.value, dimensions=wanted, layout=layout)
 

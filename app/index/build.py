@@ -16,7 +16,8 @@ from app.domain import Item
 from app.errors import IndexUnavailable, InvalidInput
 from app.index.change import copy_to_change
 from app.index.edge_earlier import EarlierVersion
-from app.index.edge_writer import EdgeLayout, EdgeWriter
+from app.index.edge_layout import EdgeLayout
+from app.index.edge_writer import EdgeWriter
 from app.index.filling import Counts, Embed, Filling, passage_digest
 from app.index.manifest import EXTERNAL, Manifest, now
 from app.index.readers import Rejected, estimate_rows, read_items
@@ -78,13 +79,12 @@ async def build_index(
         IndexUnavailable: the engine cannot write.
     """
     started = time.monotonic()
-    layout = layout or EdgeLayout()
     rejects = out.absolute().with_name(out.name + ".rejects.jsonl")
     with new_version(out) as version, contextlib.ExitStack() as stack:
         old = current_version(out)
         report = version / "rejects.jsonl"
         if mode == "update":
-            writer, layout = copy_to_change(out, old, version, dimensions, embedder_name)
+            writer = copy_to_change(out, old, version, dimensions, embedder_name)
             stack.callback(writer.close)
             filling = Filling(writer, embed, dimensions, writer.held, in_place=True)
         else:
@@ -102,7 +102,7 @@ async def build_index(
             raise InvalidInput(f"{source} has no usable row" + (f": see {rejects}" if rejected else ""))
         finishing()
         items = writer.items
-        writer.finish(_manifest(dimensions, embedder_name, items, source.name, layout))
+        writer.finish(_manifest(dimensions, embedder_name, items, source.name, writer.layout))
     return BuildReport(items, rejected, rejects if rejected else None, time.monotonic() - started, counts)
 
 

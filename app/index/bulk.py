@@ -21,7 +21,8 @@ from app.domain import Item
 from app.errors import InvalidInput, ModelFailed
 from app.index.address import ClusterAddress
 from app.index.build import BuildReport, Progress, fill_from, place
-from app.index.edge_writer import EdgeLayout, EdgeWriter
+from app.index.edge_layout import EdgeLayout
+from app.index.edge_writer import EdgeWriter
 from app.index.filling import Counts, Embed, Filling, passage_digest
 from app.index.manifest import Manifest, now
 from app.index.readers import estimate_rows

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from app.errors import InvalidInput
-from app.index.edge_writer import EdgeLayout, EdgeWriter
+from app.index.edge_writer import EdgeWriter
 from app.index.filling import passage_digest
 from app.index.manifest import EXTERNAL, Manifest, now
 from app.index.schema import point_id
@@ -70,9 +70,7 @@ def required(out: Path, old: Path | None) -> Path:
     return old
 
 
-def copy_to_change(
-    out: Path, old: Path | None, version: Path, dimensions: int, embedder_name: str
-) -> tuple[EdgeWriter, EdgeLayout]:
+def copy_to_change(out: Path, old: Path | None, version: Path, dimensions: int, embedder_name: str) -> EdgeWriter:
     """A writer on a copy of the current version. Not links: the engine changes mapped files in place."""
     old = required(out, old)
     manifest = Manifest.read(old)
@@ -84,7 +82,7 @@ def copy_to_change(
     if manifest.dimensions != dimensions:
         raise InvalidInput(f"{out} holds vectors of {manifest.dimensions} dimensions, not {dimensions}: {rebuild}")
     _copy(old, version)
-    return EdgeWriter(version, dimensions, existing=True), EdgeLayout("int8" if manifest.quantisation == "int8" else "none")
+    return EdgeWriter(version, dimensions, existing=True)
 
 
 def _copy(old: Path, version: Path) -> None:

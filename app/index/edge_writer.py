@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import qdrant_edge as qdrant
 from app.domain import Item
 from app.index.edge_earlier import Held, held
 from app.index.edge_engine import border, points
+from app.index.edge_layout import FLAT, EdgeLayout
 from app.index.edge_recovery import open_shard
 from app.index.frequent import FeatureCounts
 from app.index.manifest import Manifest
@@ -30,50 +30,31 @@ PAYLOAD_INDICES: Indices = {"kind": _KEYWORD, "genre_keys": _KEYWORD, "title_nam
                             "year": _INTEGER, "popularity": _FLOAT}  # fmt: skip
 
 PIECE = 125_000  # items that get a graph together: building it takes some 10 KB of memory an item
-# Items up to which a query is compared with all of them instead of searching a graph: exact, nothing to build, and of int8
-# vectors no slower for a few thousand (docs/scale.md: which settings).
-FLAT = 32_768
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeLayout:
-    """How the vectors are stored and found.
-
-    Attributes:
-        quantisation: ``int8`` searches one byte a dimension, held in memory; the full vectors, on disk, score the best again.
-        hnsw_m: edges of a node in the graph of an index of more than `FLAT` items.
-        hnsw_ef_construct: neighbours considered when the graph is built.
-    """
-
-    quantisation: Literal["none", "int8"] = "int8"
-    hnsw_m: int = 48
-    hnsw_ef_construct: int = 100
-
-    def config(self, dimensions: int, *, graph: bool = True, pieces: bool = False) -> qdrant.EdgeConfig:
-        """The engine's configuration, with a `graph` to search or without; with `pieces`, of an index that has several."""
-        scalar = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, quantile=0.99, memory=qdrant.Memory.Pinned)
-        sparse = qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)
-        rest = qdrant.Memory.Cold if self.quantisation == "int8" else qdrant.Memory.Cached  # what the best hits alone need
-        piece_kb = PIECE * dimensions * 4 // 1000
-        optimizers = qdrant.EdgeOptimizersConfig(max_segment_size=piece_kb, indexing_threshold=min(INDEX_FROM_KB, piece_kb))
-        return qdrant.EdgeConfig(
-            vectors={DENSE: qdrant.EdgeVectorParams(size=dimensions, distance=qdrant.Distance.Dot, memory=rest)},
-            sparse_vectors={NAME: sparse, TAGS: sparse},
-            hnsw_config=qdrant.HnswIndexConfig(self.hnsw_m if graph else NO_GRAPH, self.hnsw_ef_construct, FULL_SCAN_KB),
-            optimizers=optimizers,
-            quantization_config=scalar if self.quantisation == "int8" else None,
-            payload_memory=rest,
-            # Several pieces are searched by threads of the engine's. For one piece, handing the work over and waking up again
-            # took a third of the processor time (by hand), and the caller waits in either way: it searches by itself.
-            max_search_threads=0 if pieces else 1,  # 0: as many as there are cores
-            wal_enabled=False,  # a build that dies is thrown away whole
-        )
-
-
 FULL_SCAN_KB = 10_000  # vectors that pass a filter are compared one by one up to this size: the engine's default
 INDEX_FROM_KB = 1_000  # vectors of a piece from which it is quantised, and gets a graph where the index has graphs
 NO_GRAPH = 0  # edges of a node
 CONFIG = "edge_config.json"  # where the engine keeps what it was opened with
+
+
+def configuration(layout: EdgeLayout, dimensions: int, *, graph: bool = True, pieces: bool = False) -> qdrant.EdgeConfig:
+    """The engine's configuration, with a `graph` to search or without; with `pieces`, of an index that has several."""
+    scalar = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, quantile=0.99, memory=qdrant.Memory.Pinned)
+    sparse = qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)
+    rest = qdrant.Memory.Cold if layout.quantisation == "int8" else qdrant.Memory.Cached  # what the best hits alone need
+    piece_kb = PIECE * dimensions * 4 // 1000
+    optimizers = qdrant.EdgeOptimizersConfig(max_segment_size=piece_kb, indexing_threshold=min(INDEX_FROM_KB, piece_kb))
+    return qdrant.EdgeConfig(
+        vectors={DENSE: qdrant.EdgeVectorParams(size=dimensions, distance=qdrant.Distance.Dot, memory=rest)},
+        sparse_vectors={NAME: sparse, TAGS: sparse},
+        hnsw_config=qdrant.HnswIndexConfig(layout.hnsw_m if graph else NO_GRAPH, layout.hnsw_ef_construct, FULL_SCAN_KB),
+        optimizers=optimizers,
+        quantization_config=scalar if layout.quantisation == "int8" else None,
+        payload_memory=rest,
+        # Several pieces are searched by threads of the engine's. For one piece, handing the work over and waking up again
+        # took a third of the processor time (by hand), and the caller waits in either way: it searches by itself.
+        max_search_threads=0 if pieces else 1,  # 0: as many as there are cores
+        wal_enabled=False,  # a build that dies is thrown away whole
+    )
 
 
 class EdgeWriter:
@@ -83,6 +64,9 @@ class EdgeWriter:
         directory: an empty one for a new index; with `existing`, one that holds a copy of an index to change.
         dimensions: length of the dense vectors.
         layout: of a new index; an existing one keeps its own.
+
+    Attributes:
+        layout: of the index.
 
     A large index is built in pieces of `PIECE` items, each of which is one segment of the engine with a graph of its own.
     Between two pieces the engine is closed and opened again, which lets go of the memory that building took: a million items
@@ -102,17 +86,17 @@ class EdgeWriter:
     ) -> None:
         self._directory = directory
         self._dimensions = dimensions
-        self._layout = layout or EdgeLayout()
+        self.layout = layout or EdgeLayout()
         self._added = 0  # since the last piece was sealed
         self._features = FeatureCounts()
         self._opened = open_shard(directory, alone=True) if existing else None
         if self._opened is not None:
             self._shard = self._opened.shard
-            self._layout = EdgeLayout("int8" if self._opened.manifest.quantisation == "int8" else "none")
+            self.layout = EdgeLayout("int8" if self._opened.manifest.quantisation == "int8" else "none")
             return
         self._path.mkdir()
         with border("the index cannot be created"):
-            self._shard = qdrant.EdgeShard.create(str(self._path), self._layout.config(dimensions, graph=False))
+            self._shard = qdrant.EdgeShard.create(str(self._path), configuration(self.layout, dimensions, graph=False))
             for field, schema in PAYLOAD_INDICES.items():  # before the items: a graph gets extra edges for these filters
                 self._shard.update(qdrant.UpdateOperation.create_field_index(field, schema))
 
@@ -149,7 +133,7 @@ class EdgeWriter:
         """Build the last graph, flush, and write the manifest last. Other threads stand still meanwhile."""
         with border("the index cannot be finished"):
             if manifest.items > FLAT and self._is_flat():
-                self._reopen(self._layout.config(self._dimensions))
+                self._reopen(configuration(self.layout, self._dimensions))
             self._shard.optimize()
             self._shard.flush()
         if self._opened is None:  # a changed copy keeps the shares of the version it began as
@@ -159,7 +143,7 @@ class EdgeWriter:
     def _seal(self) -> None:
         """Build the graph of what was added, and give the memory back."""
         if self._is_flat():
-            self._reopen(self._layout.config(self._dimensions, pieces=True))
+            self._reopen(configuration(self.layout, self._dimensions, pieces=True))
         self._shard.optimize()
         self._shard.flush()
         self._reopen()

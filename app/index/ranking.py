@@ -187,18 +187,10 @@ def rank(query: IndexQuery, sides: Sides, fused: Mapping[int, float], entries: M
     names = {name_key(name): likelihood for name, likelihood in reversed(query.names or ())}
     share = naming(sides, query.names)
     fame = share * POPULARITY + (1.0 - share) * POPULARITY_DESCRIBED
-    if share:
-        near = nearness(key, list(entries.values()))
-        boosts = [
-            max(name_boost(key, entry, alike), likely_boost(names, entry) if names else 0.0)
-            for entry, alike in zip(entries.values(), near, strict=True)
-        ]
-    else:
-        boosts = [0.0] * len(entries)  # nothing that names say would count
-    scores = {
-        point: fused[point] + share * boost + fame * entry.item.popularity / 100.0
-        for (point, entry), boost in zip(entries.items(), boosts, strict=True)
-    }
+    scores = {}
+    for (point, entry), near in zip(entries.items(), nearness(key, list(entries.values())), strict=True):
+        boost = max(name_boost(key, entry, near), likely_boost(names, entry))
+        scores[point] = fused[point] + share * boost + fame * entry.item.popularity / 100.0
     order = sorted(scores, key=lambda point: (-scores[point], -entries[point].item.popularity, entries[point].item.id))
     order = varied(key, order, entries, query.limit)
     asked = AskedWords(words(query.text))

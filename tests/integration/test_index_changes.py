@@ -21,7 +21,7 @@ from app.errors import InvalidInput
 from app.index.build import BuildReport, Mode, build_index
 from app.index.change import remove_items
 from app.index.edge import EdgeIndex
-from app.index.edge_writer import EdgeLayout
+from app.index.edge_layout import EdgeLayout
 from app.index.encoder import PassageEncoder
 from app.index.manifest import EXTERNAL, Manifest
 from app.inference import text_tensor

@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2
 
 from app import embedder, speller
 from app.settings import Settings
+from training.tuning.repository import config_file
 
 REPOSITORY = Settings().model_repository
 PROFILES = json.loads((REPOSITORY.parent / "engines" / "profiles.json").read_text(encoding="utf-8"))
@@ -122,9 +123,7 @@ def constants(model: str, file: str = "model.py") -> dict[str, Any]:
 def test_an_ensemble_is_wired_from_end_to_end(name: str) -> None:
     """Its steps exist, and every mapped tensor is one of the step's."""
     for step in parse(REPOSITORY / name / "config.pbtxt").ensemble_scheduling.step:
-        folder = REPOSITORY / step.model_name
-        path = next(iter([*folder.glob("configs/cpu.pbtxt"), *folder.glob("config.pbtxt")]))
-        names = {tensor for tensor, *_ in tensors(parse(path))}
+        names = {tensor for tensor, *_ in tensors(parse(config_file(REPOSITORY, step.model_name)))}
         assert set(step.input_map) | set(step.output_map) <= names
 
 
