@@ -92,7 +92,7 @@ tune: $(DEV) $(ANALYZER) ## find instance counts, batch sizes and queue delays f
 	@$(BIN)/searchbar tune
 
 .PHONY: compare
-compare: $(DEV) $(ANALYZER) $(COMPARE) $(INFINITY) ## the embedder served by others and by Searchbar, side by side; fifteen minutes, on idle cores
+compare: $(DEV) $(ANALYZER) $(COMPARE) $(INFINITY) ## the embedder served by others and by Searchbar, side by side; half an hour, on idle cores
 	@$(BIN)/searchbar compare
 
 .PHONY: browser

@@ -11,8 +11,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from app.errors import SetupError
 
@@ -39,7 +41,19 @@ def symbol(char: str) -> str:
     return SYMBOLS.get(char, "?")
 
 
-@dataclass(frozen=True, slots=True)
+class Costs(NamedTuple):
+    """Costs in nats of every pair of symbols, so that none is looked for twice.
+
+    By the symbol typed and the one meant (substitute), the one before and the one meant (delete), the one typed and the one
+    before (insert).
+    """
+
+    substitute: Mapping[str, Table]
+    delete: Mapping[str, Table]
+    insert: Mapping[str, Table]
+
+
+@dataclass(frozen=True)
 class Channel:
     """Costs in nats, keyed by two symbols.
 
@@ -60,7 +74,7 @@ class Channel:
         """
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{kind: stored[kind] for kind in cls.__slots__})
+            return cls(**{kind: stored[kind] for kind in get_args(Kind)})
         except (OSError, ValueError, KeyError) as exc:
             raise SetupError(f"{path}: no readable channel; make one with `searchbar train noise`") from exc
 
@@ -116,26 +130,43 @@ class Channel:
 
     def _table(self, typed: str, meant: str, before: str) -> list[list[float]]:
         """Optimal string alignment over the confusion costs, [len(typed) + 1][len(meant) + 1]."""
-        t, m = [symbol(c) for c in typed], [symbol(c) for c in meant]
-        behind = [symbol(before), *m]  # behind[j]: the symbol in front of meant[j]
-        drop = [self.delete.get(behind[j] + m[j], UNPLAUSIBLE) for j in range(len(m))]
-        substitute, insert, transpose = self.substitute, self.insert, self.transpose
+        costs = self._costs
+        first, *wanted = map(symbol, before + meant)
+        behind = [first, *wanted]  # behind[j]: the symbol in front of meant[j]
+        drop = [costs.delete[left][want] for left, want in zip(behind, wanted, strict=False)]
         row = [0.0]
         for cost in drop:
             row.append(row[-1] + cost)
         rows = [row]
-        for i, char in enumerate(t):
-            above, row = row, [row[0] + insert.get(behind[0] + char, UNPLAUSIBLE)]
-            for j, want in enumerate(m):
-                here = above[j]
-                if typed[i] != meant[j]:
-                    here += substitute.get(want + char, UNPLAUSIBLE)
-                here = min(here, row[j] + drop[j], above[j + 1] + insert.get(behind[j + 1] + char, UNPLAUSIBLE))
-                if i and j and typed[i] == meant[j - 1] and typed[i - 1] == meant[j] != meant[j - 1]:
-                    here = min(here, rows[i - 1][j - 1] + transpose.get(m[j - 1] + want, UNPLAUSIBLE))
+        typed_before = ""
+        for letter in typed:
+            char = symbol(letter)
+            substitute, insert = costs.substitute[char], costs.insert[char]
+            above, diagonal = row, row[0]
+            left = diagonal + insert[first]
+            row = [left]
+            meant_before = ""
+            for target, want, dropped, over in zip(meant, wanted, drop, islice(above, 1, None), strict=True):
+                here = diagonal if letter == target else diagonal + substitute[want]
+                if (by_drop := left + dropped) < here:  # `min` would take as long as all the rest
+                    here = by_drop
+                if (by_insert := over + insert[want]) < here:
+                    here = by_insert
+                if letter == meant_before and typed_before == target != letter:
+                    here = min(here, rows[-2][len(row) - 2] + self.transpose.get(symbol(letter) + want, UNPLAUSIBLE))
                 row.append(here)
+                diagonal, left, meant_before = over, here, target
             rows.append(row)
+            typed_before = letter
         return rows
+
+    @cached_property
+    def _costs(self) -> Costs:
+        return Costs(
+            {t: {m: self.substitute.get(m + t, UNPLAUSIBLE) for m in ALPHABET} for t in ALPHABET},
+            {b: {m: self.delete.get(b + m, UNPLAUSIBLE) for m in ALPHABET} for b in ALPHABET},
+            {t: {b: self.insert.get(b + t, UNPLAUSIBLE) for b in ALPHABET} for t in ALPHABET},
+        )
 
 
 def _core(typed: str, meant: str) -> tuple[int, str, str]:

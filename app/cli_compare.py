@@ -38,11 +38,11 @@ def compare(
     out: Annotated[Path, typer.Option(help="Directory for JSON, CSV and the servers' logs.")] = RESULTS,
     venv: Annotated[Path, typer.Option(help="Virtual environment of perf_analyzer (`make analyzer`).")] = ANALYZER,
 ) -> None:
-    """Serve the embedder by other frameworks and by Searchbar, one after the other, and compare.
+    """Serve the embedder by other frameworks and by Searchbar, load them in turn, and compare.
 
     `make compare` installs the others first. Prints requests a second at p90 ≤ 25 ms, latency at stated rates, processor time
     and memory; a run of all writes docs/performance.md and ends with status 1 when Searchbar misses what it promises. A run of
-    some replaces their figures in --out. Leave the machine alone meanwhile: fifteen minutes.
+    some replaces their figures in --out. Leave the machine alone meanwhile: half an hour.
     """
     with extra("dev"):
         from loadtest import compare_report
@@ -72,27 +72,29 @@ def measure(names: list[str], plan: Plan, out: Path, venv: Path) -> dict[str, An
     """Measure the servers of these names, save, and return all that is known."""
     from loadtest import compare_report
     from loadtest.compare import Reference
-    from loadtest.compare import measure as measure_one
+    from loadtest.compare import measure as measure_in_turn
     from loadtest.peers.roster import PEERS
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the server under test is stopped too
     reference = Reference(Settings().model_repository)
     out.mkdir(parents=True, exist_ok=True)
     body = compare_report.read(out) if (out / "compare.json").exists() else {}
+    peers = [PEERS[name] for name in names if name != TRITON]
     with Progress(*BAR, console=console) as progress:
-        task = progress.add_task("comparing", total=len(names))
+        task = progress.add_task("comparing", total=plan.rounds * bool(peers) + (TRITON in names))
 
         def tell(line: str) -> None:
             progress.console.print(line, highlight=False)
 
-        for name in names:
-            progress.update(task, description=name)
-            rows, top = (
-                measure_triton(venv, plan, out, tell)
-                if name == TRITON
-                else ([asdict(measure_one(PEERS[name], plan, reference, out, tell))], None)
-            )
+        if TRITON in names:
+            progress.update(task, description=TRITON)
+            rows, top = measure_triton(venv, plan, out, tell)
             body = compare_report.merged(body, rows, top)
+            compare_report.save(body, out)
+            progress.update(task, advance=1)
+        progress.update(task, description="in turn")
+        for measured in measure_in_turn(peers, plan, reference, out, tell) if peers else ():
+            body = compare_report.merged(body, [asdict(row) for row in measured], None)
             compare_report.save(body, out)
             progress.update(task, advance=1)
     return body

@@ -50,13 +50,12 @@ class SymmetricDeletes:
 
     def near(self, word: str, edits: int) -> list[tuple[str, int]]:
         """(word, distance) of all words 1 to `edits` away (insertion, deletion, substitution, transposition), `edits` ≤ 2."""
-        letters = [ord(c) for c in word[:PREFIX]]
-        asked = np.array(list({_hash(letters, lost) for lost in _deletions(len(letters), edits)}), np.uint64)
+        asked = np.array(list(_left_by_deletions(word[:PREFIX], edits)), np.uint64)
         owners: set[int] = set()
         for hashes, owners_of in (self._first, self._later):
             if len(hashes):
                 starts, ends = np.searchsorted(hashes, asked, "left"), np.searchsorted(hashes, asked, "right")
-                owners.update(int(i) for start, end in zip(starts, ends, strict=True) for i in owners_of[start:end])
+                owners.update(*(owners_of[start:end].tolist() for start, end in zip(starts, ends, strict=True) if start < end))
         words = (self._words[i] for i in sorted(owners))
         found = ((w, OSA.distance(word, w, score_cutoff=edits)) for w in words if w not in self._gone)
         return [(w, distance) for w, distance in found if 0 < distance <= edits]
@@ -82,14 +81,15 @@ def _hashed(words: Sequence[str], first: int) -> tuple[Hashes, Owners]:
     return joined[order], np.concatenate(owners)[order]
 
 
-def _deletions(length: int, edits: int = MAX_EDITS) -> Iterable[tuple[int, ...]]:
-    for count in range(edits + 1):
+def _deletions(length: int) -> Iterable[tuple[int, ...]]:
+    for count in range(MAX_EDITS + 1):
         yield from combinations(range(length), count)
 
 
-def _hash(letters: Sequence[int], lost: tuple[int, ...]) -> int:
-    found = _OFFSET
-    for i, letter in enumerate(letters):
-        if i not in lost:
-            found = ((found ^ letter) * _PRIME) & _MASK
-    return found
+def _left_by_deletions(text: str, edits: int) -> set[int]:
+    """The hashes of what is left of `text` without any `edits` letters or fewer."""
+    by_lost: list[set[int]] = [{_OFFSET}, *(set() for _ in range(edits))]  # of the letters so far, by how many are left out
+    for letter in map(ord, text):
+        kept = [{((found ^ letter) * _PRIME) & _MASK for found in hashes} for hashes in by_lost]
+        by_lost = [kept[0], *(one | lost for one, lost in zip(kept[1:], by_lost, strict=False))]
+    return set().union(*by_lost)

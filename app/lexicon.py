@@ -8,7 +8,6 @@ the typing error costs (`channel.py`) plus how rare the name or word is.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ MIN_NAME_SIMILARITY = 0.55
 TURNED = 0.75  # names more similar than this are not tried with their words rotated
 MAX_TOKENS = 12
 BEAM = 6
+CHOICES = 4  # for a word of the query
+SPLITS = 2  # of them, the word as two
 # Nats. A word that no table knows is a last resort; each word with an error in it costs about one in twelve.
 UNKNOWN_WORD = 30.0
 ERROR = 2.5
@@ -41,6 +42,7 @@ REMEMBERED = 1024  # queries whose readings are kept: the speller and the retrie
 # Words whose choices are kept, and prices: most words of queries come again, and readings are priced here and by the reranker.
 REMEMBERED_WORDS = 16_384
 REMEMBERED_PRICES = 8_192
+REMEMBERED_NAMES = 16_384  # names whose rotations are kept
 FAMOUS = 3.0  # a name of this fame (two rows, or one of popularity 20) is taken at its word
 
 
@@ -69,6 +71,7 @@ class Lexicon:
         self._near_names = NgramLookup(self.names.proposed())
         self._readings = lru_cache(REMEMBERED)(self._find_readings)
         self._options = lru_cache(REMEMBERED_WORDS)(self._find_options)
+        self._rotations = lru_cache(REMEMBERED_NAMES)(self._find_rotations)
         self._weigh()
 
     def update(self, added: Sequence[Item], removed: Sequence[Item]) -> None:
@@ -83,6 +86,7 @@ class Lexicon:
         self._near_names.update(changes.names, changes.lost_names)
         self._readings.cache_clear()
         self._options.cache_clear()
+        self._rotations.cache_clear()
         self._weigh()
 
     def _weigh(self) -> None:
@@ -145,7 +149,7 @@ class Lexicon:
                 name, likeness = self._turned(query, name, likeness)
             if likeness >= MIN_NAME_SIMILARITY and name != query:
                 scored.append((-likeness, name))
-        near = [name for _, name in heapq.nsmallest(PRICED, scored)]
+        near = [name for _, name in sorted(scored)[:PRICED]]
         return [Candidate(name) for _, name in sorted((self._name_cost(query, name), name) for name in near)]
 
     def likely_words(self, query: str) -> list[Candidate]:
@@ -156,13 +160,13 @@ class Lexicon:
         beams: list[list[tuple[float, str]]] = [[] for _ in range(len(tokens) + 1)]
         beams[0] = [(0.0, "")]
         for i, token in enumerate(tokens):
-            beams[i] = heapq.nsmallest(BEAM, set(beams[i]))
+            beams[i] = sorted(set(beams[i]))[:BEAM]
             steps = [(1, self._options(token))]
             if i + 1 < len(tokens):
                 steps.append((2, self._joined(token, tokens[i + 1])))
             for width, options in steps:
                 beams[i + width] += [(c + cost, f"{text} {word}".lstrip()) for c, text in beams[i] for cost, word in options]
-        best = heapq.nsmallest(BEAM, set(beams[-1]))
+        best = sorted(set(beams[-1]))[:BEAM]
         return [Candidate(text) for _, text in best if text != query]
 
     def _name_cost(self, query: str, name: str) -> float:
@@ -174,12 +178,16 @@ class Lexicon:
 
     def _turned(self, query: str, name: str, likeness: float) -> tuple[str, float]:
         """`name` with its words rotated as `query` has them, if that is nearer and a name too."""
-        words = name.split()
-        for cut in range(1, len(words)):
-            turned = " ".join(words[cut:] + words[:cut])
-            if turned in self.names and (score := OSA.normalized_similarity(query, turned)) > likeness:
+        for turned in self._rotations(name):
+            if (score := OSA.normalized_similarity(query, turned)) > likeness:
                 name, likeness = turned, score
         return name, likeness
+
+    def _find_rotations(self, name: str) -> tuple[str, ...]:
+        """`name` with its words rotated, where that is a name too."""
+        words = name.split()
+        turned = (" ".join(words[cut:] + words[:cut]) for cut in range(1, len(words)))
+        return tuple(text for text in turned if text in self.names)
 
     def _find_options(self, token: str) -> list[tuple[float, str]]:
         """(cost, text) choices for one token: itself, near words, itself split in two."""
@@ -189,7 +197,7 @@ class Lexicon:
         near = self._near_words.near(token, 1 if len(token) < 4 else 2)
         near.sort(key=lambda found: (found[1] * 4.0 + self._word_cost(found[0]), found[0]))
         priced = [(ERROR + self.price(token, word) + self._word_cost(word), word) for word, _ in near[:PRICED]]
-        return heapq.nsmallest(4, [keep, *priced, *self._split(token, keep[0])])
+        return sorted([keep, *priced, *self._split(token, keep[0])])[:CHOICES]
 
     def _split(self, token: str, least: float) -> list[tuple[float, str]]:
         """`token` as two known words, where that costs less than `least`."""
@@ -201,7 +209,7 @@ class Lexicon:
                 cost = ERROR + self.price(token, text) + self._word_cost(left) + self._word_cost(right)
                 if cost < least:
                     found.append((cost, text))
-        return heapq.nsmallest(2, found)
+        return sorted(found)[:SPLITS]
 
     def _joined(self, left: str, right: str) -> list[tuple[float, str]]:
         """Two tokens as the one known word that they make."""

@@ -16,13 +16,10 @@ POSTINGS = 32_768  # n-gram postings read for a query, rarest n-grams first
 Owners = npt.NDArray[np.int32]  # numbers of texts
 
 
-def ngrams(text: str, size: int = 3) -> set[str]:
+def ngrams(text: str, size: int = 3) -> list[str]:
     """Distinct character n-grams of each word with `^` and `$` at its ends: the order of words does not matter."""
-    grams: set[str] = set()
-    for word in text.split():
-        marked = f"^{word}$"
-        grams.update(marked[i : i + size] for i in range(max(len(marked) - size + 1, 1)))
-    return grams
+    marked = (f"^{word}$" for word in text.split())
+    return list(dict.fromkeys(word[i : i + size] for word in marked for i in range(max(len(word) - size + 1, 1))))
 
 
 class Postings:

@@ -75,7 +75,7 @@ def features(query: str, candidates: Sequence[Scored], lexicon: Lexicon) -> Matr
                 3 * (1 - JaroWinkler.similarity(query, c.text)),
                 query[:1] == c.text[:1],
                 letters_before == _letters(c.text),
-                any(any(ch.isdigit() for ch in w) for w in gone),
+                any(ch.isdigit() for w in gone for ch in w),
                 len(gone) / max(len(query_words), 1),
                 len(gone & known_before) / max(len(query_words), 1),
                 min(abs(len(words) - len(query_words)), 3),
@@ -93,7 +93,7 @@ def features(query: str, candidates: Sequence[Scored], lexicon: Lexicon) -> Matr
 
 
 def _letters(text: str) -> str:
-    return "".join(ch for ch in text if ch.isalnum())
+    return "".join(filter(str.isalnum, text))
 
 
 class Reranker:

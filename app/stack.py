@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from app import embedder, speller
 from app.catalogue import LiveCatalogue
 from app.completion import Completions
 from app.embedder import Embedder
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("searchbar")
 
+MODELS = (speller.MODEL, embedder.MODEL)  # that are asked; Triton loads what they are composed of
 EMBEDDER_WEIGHTS = Path("embedder_encoder") / "1" / "model.onnx"
 
 
@@ -81,6 +83,7 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
             repository = settings.model_repository
             triton = EmbeddedTriton(
                 repository,
+                models=MODELS,
                 canary=canary,
                 backends=repository.parent / "backends",
                 extra_args=["--disable-auto-complete-config", *triton_arguments(settings)],

@@ -114,27 +114,21 @@ def ask(target: Target, triton: Triton, route: str, count: int, tell: Tell = lam
 
 def embed_stages(asked: Asked) -> Stages:
     """The stages of `/v1/embed`."""
-    model = asked.model_ms
-    triton = model["embedder"]
+    triton = asked.model_ms["embedder"]
     return [
         *_gateway(asked, EMBEDDER),
         ("gRPC, and coalescing", asked.timed(EMBEDDER) - triton),
-        ("Triton between its models", triton - model["embedder_tokenize"] - model["embedder_encoder"]),
-        ("tokenizer", model["embedder_tokenize"]),
-        ("BERT", model["embedder_encoder"]),
+        ("Triton: tokenizer and BERT", triton),
     ]
 
 
 def spellcheck_stages(asked: Asked) -> Stages:
     """The stages of `/v1/spellcheck`."""
-    model = asked.model_ms
-    triton, steps = model["speller"], ("speller_tokenize", "speller_generate", "speller_detokenize")
+    triton = asked.model_ms["speller"]
     return [
         *_gateway(asked, SPELLER),
         ("lexicon, reranker, gRPC, and coalescing", asked.timed(SPELLER) - triton),
-        ("Triton between its models", triton - sum(model[step] for step in steps)),
-        ("tokenizer and detokenizer", model["speller_tokenize"] + model["speller_detokenize"]),
-        ("BART: encoder, drafts, decoder", model["speller_generate"]),
+        ("Triton: tokenizer, BART's encoder, drafts, decoder, detokenizer", triton),
     ]
 
 

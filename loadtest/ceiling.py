@@ -57,10 +57,10 @@ class Alone:
         return asyncio.run(self._analyzer.measure_rate(MODEL, self.address, self._data, per_s, max(seconds / 3, 1.0)))
 
     def answered(self) -> float:
-        """Requests that the encoder has answered so far."""
+        """Requests that the model has answered so far."""
         text = httpx.get(f"http://127.0.0.1:{self._ports.metrics}/metrics", timeout=10).text
         lines = (line for line in text.splitlines() if line.startswith("nv_inference_request_success{"))
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if 'model="embedder_encoder"' in line)
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if f'model="{MODEL}"' in line)
 
 
 def ceiling(venv: Path, plan: Plan, logs: Path, tell: Tell, rounds: int = ROUNDS) -> tuple[Row, dict[str, Any]]:

@@ -1,15 +1,22 @@
-"""Servers of the same embedder side by side: one at a time, the same queries, the same generator."""
+"""Servers of the same embedder side by side: all running, loaded in turn, the same queries, the same generator.
+
+Each is asked for the same thing before any is asked for the next, several rounds of it: a machine that changes its speed does
+so for all of them.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -18,13 +25,14 @@ import uvloop
 from app.errors import SetupError
 from app.index.encoder import PassageEncoder
 from app.text import fold
+from loadtest.cost import BEFORE, BUSY, BUSY_SHARE
 from loadtest.openloop import Sample, drive, saturate
 from loadtest.peers.roster import Peer, Setting, chosen
 from loadtest.report import Figures, figures, missed
 from loadtest.run import difference
 from loadtest.scenarios import SEED, Scenario
 from loadtest.server import Target, started
-from loadtest.steps import highest
+from loadtest.steps import climb
 from loadtest.traffic import distinct, names
 
 LIMIT_MS = 25.0
@@ -32,36 +40,41 @@ SAME = 0.99  # cosine between an embedding of the peer's and ours
 CHECKED = 64  # queries whose answers are compared
 HOPELESS = 1.3  # a rate this many times the closed loop's is tried for a short while only
 TRIAL_S = 3.0  # of each rate, when settings are tried
+DONE = object()
 Tell = Callable[[str], None]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long what is measured. Times in seconds, rates in requests a second."""
+    """How long what is measured, in each round. Times in seconds, rates in requests a second."""
 
-    seconds: float = 6.0
+    seconds: float = 5.0
     warm_s: float = 3.0
-    closed_s: float = 4.0
+    closed_s: float = 3.0
     callers: int = 32
     rates: tuple[float, ...] = (100.0, 400.0, 850.0)
-    trials: int = 7
+    trials: int = 6
+    rounds: int = 3
 
 
 TUNE = Plan(seconds=TRIAL_S, warm_s=2.0, closed_s=2.0, trials=4)
-QUICK = Plan(seconds=1.0, warm_s=0.5, closed_s=1.0, rates=(50.0, 100.0), trials=2)
+QUICK = Plan(seconds=1.0, warm_s=0.5, closed_s=1.0, rates=(50.0, 100.0), trials=2, rounds=1)
 
 
 @dataclass(slots=True)
 class Row:
-    """What one server did; in JSON as it stands here.
+    """What one server did; in JSON as it stands here. Of several rounds each figure is from the middle one.
 
     Attributes:
         cosine: lowest cosine between one of its embeddings and that of the graph run in this process.
-        max_tps: requests a second at p90 ≤ `LIMIT_MS`, without a failure.
+        max_tps: requests a second at p90 ≤ `LIMIT_MS`, without a failure; `rounds` the same of each round.
         closed_tps: answers a second to `Plan.callers` callers who never pause.
         alone: figures of one caller who never pauses.
-        steps: the rates tried for `max_tps`; `at` the stated ones, by rate. Figures, and what they missed.
+        steps: the rates tried for `max_tps`, round after round: figures, and what they missed.
+        at: the same of the stated rates, by rate, and of `BUSY_SHARE` of what (a) carried in the round, by `BUSY`.
         cpu_s_per_1000: processor seconds of its processes for 1 000 requests at `max_tps`.
+        idle: processor seconds that its processes take in a second in which nobody asks it.
         memory_mib: proportional set size of its processes after the load.
         not_run: why it was not measured; every figure is then missing.
     """
@@ -74,11 +87,13 @@ class Row:
     measured: str = ""
     cosine: float | None = None
     max_tps: float | None = None
+    rounds: list[float] = field(default_factory=list)
     closed_tps: float | None = None
     alone: dict[str, Any] | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
     at: dict[str, dict[str, Any]] = field(default_factory=dict)
     cpu_s_per_1000: float | None = None
+    idle: float | None = None
     memory_mib: float | None = None
     not_run: str = ""
 
@@ -119,69 +134,150 @@ def queries() -> Iterator[str]:
     return (fold(query.text) for query in distinct(names(), SEED))
 
 
-def measure(peer: Peer, plan: Plan, reference: Reference, logs: Path, tell: Tell) -> Row:
-    """Start a server, check its answers, load it, stop it; a server that cannot be run says why in its row."""
-    setting = chosen(peer)
-    row = Row.of(peer, setting)
-    if program := peer.missing():
-        row.not_run = f"{program} is not there: run `make compare`"
+class Contestant:
+    """A running server and what it did, round by round."""
+
+    def __init__(self, row: Row, subject: Subject, plan: Plan, tell: Tell) -> None:
+        self.row = row
+        self._subject, self._plan, self._tell = subject, plan, tell
+        self._alone: list[dict[str, Any]] = []
+        self._closed: list[float] = []
+        self._cpu: list[float] = []  # of the best step of each round, for 1 000 requests
+        self._at: dict[str, list[dict[str, Any]]] = {}
+
+    def warm_up(self) -> None:
+        self._subject.closed(self._plan.callers, self._plan.warm_s)
+
+    def alone(self) -> None:
+        """One caller who never pauses."""
+        self._alone.append(asdict(self._subject.closed(1, self._plan.closed_s)))
+
+    def closed(self) -> None:
+        """Many callers who never pause."""
+        self._closed.append(self._subject.closed(self._plan.callers, self._plan.closed_s).answered_per_s)
+        p50 = self._alone[-1]["p50_ms"] if self._alone else math.nan
+        self._tell(f"{self.row.title}: {self._closed[-1]:.0f}/s closed loop, p50 {p50:.1f} ms alone")
+
+    def search(self) -> Generator[None, None, None]:
+        """Looks for the highest rate at p90 ≤ `LIMIT_MS`, a trial a step."""
+        held: list[dict[str, Any]] = []
+        rates = climb(max(round(0.85 * self._closed[-1]), 10.0), trials=self._plan.trials)
+        rate = next(rates)
+        try:
+            while True:
+                step = self.tried(rate, self._plan.seconds)
+                self.row.steps.append(step)
+                if not step["missed"]:
+                    held.append(step)
+                rate = rates.send(not step["missed"])
+                yield
+        except StopIteration as end:
+            self.row.rounds.append(float(end.value))
+        best = max(held, key=lambda step: float(step["rate"]), default=None)
+        self._cpu.append(sum(best["cpu_ms"].values()) if best else math.inf)
+
+    def at(self, rate: float, name: str) -> None:
+        """A stated rate."""
+        seconds = self._plan.seconds if rate < HOPELESS * self._closed[-1] else self._plan.seconds / 2
+        self._at.setdefault(name, []).append(self.tried(rate, seconds))
+
+    def tried(self, rate: float, seconds: float) -> dict[str, Any]:
+        """One rate: its figures and what was missed."""
+        found = self._subject.open(rate, seconds)
+        scenario = Scenario(self.row.name, (("embed", 1.0),), rate, LIMIT_MS, "distinct", seconds)
+        step = {"rate": rate, "seconds": seconds, "missed": missed(scenario, found), **asdict(found)}
+        verdict = "; ".join(step["missed"]) or "held"
+        told = f"{self.row.title}: {rate:.0f}/s p50 {found.p50_ms:.1f} p90 {found.p90_ms:.1f} p99 {found.p99_ms:.1f} ms"
+        self._tell(f"{told}, {verdict}")
+        return step
+
+    def waits(self, seconds: float) -> float:
+        """Processor seconds a second while nobody asks it."""
+        before = self._subject.target.cpu_s()
+        time.sleep(seconds)
+        return sum(difference(self._subject.target.cpu_s(), before).values()) / seconds
+
+    def conclude(self) -> Row:
+        """The row, each figure from the middle round."""
+        row = self.row
+        row.alone = middle(self._alone, lambda found: float(found["p50_ms"]))
+        row.closed_tps = middle(self._closed)
+        row.max_tps = middle(row.rounds)
+        cpu = self._cpu[row.rounds.index(row.max_tps)]
+        row.cpu_s_per_1000 = cpu if math.isfinite(cpu) else None
+        row.at = {
+            name: middle(steps, lambda step: (bool(step["missed"]), float(step["p90_ms"]))) for name, steps in self._at.items()
+        }
+        row.memory_mib = self._subject.target.memory() / 2**20
         return row
-    try:
-        with running(peer, setting, logs) as target:
-            row.cosine = reference.check(peer, target.url)
-            fill(row, Subject(peer, target), plan, tell)
-    except SetupError as exc:
-        row.not_run = str(exc)
-    return row
 
 
-def running(peer: Peer, setting: Setting, logs: Path) -> Any:
+def middle(values: Sequence[Value], key: Callable[[Value], Any] = lambda value: value) -> Value:
+    """The one in the middle of their order; of an even number the lower of the two."""
+    return sorted(values, key=key)[(len(values) - 1) // 2]
+
+
+def measure(peers: Sequence[Peer], plan: Plan, reference: Reference, logs: Path, tell: Tell) -> Iterator[list[Row]]:
+    """Start the servers, check their answers and load them in turn; their rows after each round.
+
+    A server that cannot be run says why in its row.
+    """
+    with ExitStack() as stack:
+        rows: list[Row] = []
+        contestants: list[Contestant] = []
+        for peer in peers:
+            row = Row.of(peer, setting := chosen(peer))
+            rows.append(row)
+            if program := peer.missing():
+                row.not_run = f"{program} is not there: run `make compare`"
+                continue
+            try:
+                with ExitStack() as own:
+                    target = own.enter_context(running(peer, setting, logs))
+                    row.cosine = reference.check(peer, target.url)
+                    stack.push(own.pop_all())
+            except SetupError as exc:
+                row.not_run = str(exc)
+                tell(f"{row.title}: {exc}")
+                continue
+            contestants.append(Contestant(row, Subject(peer, target), plan, tell))
+            contestants[-1].warm_up()
+        for one in contestants:
+            one.row.idle = one.waits(plan.warm_s)
+            tell(f"{one.row.title} takes {100 * one.row.idle:.1f} % of a core while it waits")
+        for number in range(plan.rounds if contestants else 0):
+            tell(f"round {number + 1} of {plan.rounds}")
+            in_turn(contestants, plan)
+            for one in contestants:
+                one.conclude()
+            yield rows
+        if not contestants:
+            yield rows
+
+
+def in_turn(contestants: Sequence[Contestant], plan: Plan) -> None:
+    """One round: everything that is measured, each of them before the next thing."""
+    for one in contestants:
+        one.alone()
+    for one in contestants:
+        one.closed()
+    searches = [one.search() for one in contestants]
+    while searches:
+        searches = [search for search in searches if next(search, DONE) is not DONE]
+    rates = {f"{rate:g}": rate for rate in plan.rates}
+    if carried := next((one.row.rounds[-1] for one in contestants if one.row.name == BEFORE), 0.0):
+        rates[BUSY] = BUSY_SHARE * carried
+    for name, rate in rates.items():
+        for one in contestants:
+            one.at(rate, name)
+
+
+def running(peer: Peer, setting: Setting, logs: Path) -> AbstractContextManager[Target]:
     """The peer's server under a setting, as a context."""
     if peer.prepare and (done := subprocess.run(peer.prepare, capture_output=True, text=True)).returncode:
         raise SetupError(f"{peer.name} could not be prepared: {done.stderr.strip()[-500:]}")
     environment = {**peer.environment, **setting.environment}
     return started(environment, logs / f"{peer.name}.log", (*peer.command, *setting.arguments), peer.ready)
-
-
-def fill(row: Row, subject: Subject, plan: Plan, tell: Tell) -> None:
-    """Measure everything about one running server."""
-    subject.closed(plan.callers, plan.warm_s)
-    row.alone = asdict(subject.closed(1, plan.closed_s))
-    row.closed_tps = subject.closed(plan.callers, plan.closed_s).answered_per_s
-    tell(f"{row.title}: {row.closed_tps:.0f}/s closed loop, p50 {row.alone['p50_ms']:.1f} ms alone")
-    row.max_tps = limit(row, subject, plan, tell)
-    for rate in plan.rates:
-        seconds = plan.seconds if rate < HOPELESS * row.closed_tps else plan.seconds / 2
-        tried(row, subject, rate, seconds, tell, into=row.at)
-    row.memory_mib = subject.target.memory() / 2**20
-
-
-def limit(row: Row, subject: Subject, plan: Plan, tell: Tell) -> float:
-    """Requests a second at p90 ≤ `LIMIT_MS`; fills `steps` and `cpu_s_per_1000`."""
-
-    def held(rate: float) -> bool:
-        return not tried(row, subject, rate, plan.seconds, tell)["missed"]
-
-    found = highest(held, max(round(0.85 * (row.closed_tps or 0.0)), 10.0), trials=plan.trials)
-    best = [step for step in row.steps if step["rate"] == found]
-    row.cpu_s_per_1000 = sum(best[-1]["cpu_ms"].values()) if best else None
-    return found
-
-
-def tried(
-    row: Row, subject: Subject, rate: float, seconds: float, tell: Tell, into: dict[str, dict[str, Any]] | None = None
-) -> dict[str, Any]:
-    """One rate tried: its figures and what was missed, kept among the row's steps or in `into`."""
-    found = subject.open(rate, seconds)
-    scenario = Scenario(row.name, (("embed", 1.0),), rate, LIMIT_MS, "distinct", seconds)
-    step = {"rate": rate, "seconds": seconds, "missed": missed(scenario, found), **asdict(found)}
-    if into is None:
-        row.steps.append(step)
-    else:
-        into[f"{rate:g}"] = step
-    verdict = "; ".join(step["missed"]) or "held"
-    tell(f"{row.title}: {rate:.0f}/s p50 {found.p50_ms:.1f} p90 {found.p90_ms:.1f} p99 {found.p99_ms:.1f} ms, {verdict}")
-    return step
 
 
 class Reference:
@@ -224,10 +320,12 @@ def tune(peer: Peer, plan: Plan, logs: Path, tell: Tell) -> list[dict[str, Any]]
         row = Row.of(peer, setting)
         try:
             with running(peer, setting, logs) as target:
-                subject = Subject(peer, target)
-                subject.closed(plan.callers, plan.warm_s)
-                row.closed_tps = subject.closed(plan.callers, plan.closed_s).answered_per_s
-                row.max_tps = limit(row, subject, plan, tell)
+                one = Contestant(row, Subject(peer, target), plan, tell)
+                one.warm_up()
+                one.alone()
+                one.closed()
+                deque(one.search(), maxlen=0)
+                one.conclude()
         except SetupError as exc:
             row.not_run = str(exc)
         tell(f"{peer.title}, {setting.name}: {row.not_run or f'{row.max_tps:.0f}/s at p90 ≤ {LIMIT_MS:g} ms'}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import InvalidInput
 from loadtest.compare import LIMIT_MS, TRIAL_S
-from loadtest.cost import COST_SAVED, LATENCY_SAVED, OURS, latency_saved, saved
+from loadtest.cost import BUSY, COST_SAVED, LATENCY_SAVED, OURS, latency_saved, saved
 from training.evaluation.markdown import table
 from training.evaluation.sections import write_section
 
@@ -90,7 +90,7 @@ def verdicts(body: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     rates = {name: (row["title"], row["max_tps"]) for name, row in rows.items() if row["max_tps"]}
     if latency := latency_saved(body["servers"]):
         says = ", ".join(f"{-100 * share:+.0f} % {what}" for what, share in latency.items())
-        judged = list(latency.values())[-1]  # p90 at the highest rate that both hold
+        judged = list(latency.values())[-1]  # p90 at the load that is (a)'s own, or else the highest rate that both hold
         found.append((f"latency against (a): {100 * LATENCY_SAVED:.0f} % less", says, judged >= LATENCY_SAVED))
     if (share := saved(rates)) is not None:
         name = f"cost of a query against (a): {100 * COST_SAVED:.0f} % less"
@@ -101,7 +101,8 @@ def verdicts(body: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
 def rows_of(body: Mapping[str, Any]) -> list[list[str]]:
     """The table's cells, header first."""
     rates = list(dict.fromkeys(rate for row in body["servers"] for rate in row["at"]))
-    header = ["", "server", "weights", f"TPS at p90 ≤ {LIMIT_MS:g} ms", *(f"p50 / p90 / p99 ms at {rate}/s" for rate in rates)]
+    columns = (f"p50 / p90 / p99 ms at {'9/10 of what (a) carries' if rate == BUSY else f'{rate}/s'}" for rate in rates)
+    header = ["", "server", "weights", f"TPS at p90 ≤ {LIMIT_MS:g} ms", *columns]
     found = [[*header, "CPU s per 1 000", "memory MiB"]]
     for row in body["servers"]:
         if row["not_run"]:
@@ -111,10 +112,15 @@ def rows_of(body: Mapping[str, Any]) -> list[list[str]]:
             continue
         cells = [at_rate(row["at"].get(rate)) for rate in rates]
         used = "–" if row["cpu_s_per_1000"] is None else f"{row['cpu_s_per_1000']:.2f}"
-        found.append(
-            [row["letter"], row["title"], row["weights"], f"{row['max_tps']:.0f}", *cells, used, f"{row['memory_mib']:.0f}"]
-        )
+        found.append([row["letter"], row["title"], row["weights"], limit_of(row), *cells, used, f"{row['memory_mib']:.0f}"])
     return found
+
+
+def limit_of(row: Mapping[str, Any]) -> str:
+    """Requests a second at the limit; the least and the most of several rounds behind it."""
+    rounds = row.get("rounds") or []
+    spread = f" ({min(rounds):.0f}–{max(rounds):.0f})" if len(rounds) > 1 else ""
+    return f"{row['max_tps']:.0f}{spread}"
 
 
 def at_rate(at: Mapping[str, Any] | None) -> str:
@@ -133,8 +139,8 @@ def section(body: Mapping[str, Any], tried: Mapping[str, Any] | None) -> str:
     lines += table(["what must hold", "measured", ""], judged)
     lines += [NOTES, ""]
     ran = [row for row in body["servers"] if not row["not_run"]]
-    settings = [[row["letter"], row["title"], row["setting"], cosine(row["cosine"])] for row in ran]
-    lines += table(["", "server", "setting", "lowest cosine with ours"], settings)
+    settings = [[row["letter"], row["title"], row["setting"], cosine(row["cosine"]), idle(row.get("idle"))] for row in ran]
+    lines += table(["", "server", "setting", "lowest cosine with ours", "of a core while it waits"], settings)
     if tried:
         lines += [f"Settings tried (`searchbar compare --tune`), TPS at p90 ≤ {LIMIT_MS:g} ms in trials of {TRIAL_S:g} s:", ""]
         some = [[name, one["setting"], f"{one['max_tps']:.0f}"] for name, found in tried["peers"].items() for one in found]
@@ -143,18 +149,25 @@ def section(body: Mapping[str, Any], tried: Mapping[str, Any] | None) -> str:
 
 
 NOTES = """\
-The same weights, the same folded queries (none twice, so that no cache helps; ours is off), one server at a time, on cores
-that the load generator shares. Rates are open-loop: latency counts from when a request was due. TPS at p90 ≤ 25 ms is the
-highest rate held without a failure in trials of six seconds that close in to 5 %; processor time is that of the server's
-processes at that rate, memory their proportional set size after the load. (a) runs the fp32 weights that the int8 graph was
-made from; (a*) is (a) with that graph. Infinity pools by itself and is given the same graph cut before its pooling. (f) is
-driven by perf_analyzer over gRPC with single queries, 2 to 64 in flight (at a rate, its latency counts from when a request
-left); its pairs with the gateway are medians of rounds taken in turn, against one Triton. Latency against (a) is judged by
-p90 at the highest stated rate that both hold."""
+The same weights, the same folded queries (none twice, so that no cache helps; ours is off), on cores that the load
+generator shares. All servers but (f) run at once and are loaded in turn: each is asked for the same thing before any is
+asked for the next, in three rounds, so that a machine that changes its speed changes it for all; each figure is from the
+middle round. Rates are open-loop: latency counts from when a request was due. TPS at p90 ≤ 25 ms is the highest rate held
+without a failure in trials of five seconds that close in to 5 %, the least and the most of the rounds in brackets;
+processor time is that of the server's processes at that rate, memory their proportional set size after the load. (a) runs
+the fp32 weights that the int8 graph was made from; (a*) is (a) with that graph. Infinity pools by itself and is given the
+same graph cut before its pooling. (f) is driven by perf_analyzer over gRPC with single queries, 2 to 64 in flight (at a
+rate, its latency counts from when a request left), before or after the others; its pairs with the gateway are medians of
+rounds taken in turn, against one Triton. Latency against (a) is judged by p90 at nine tenths of what (a) carries, the load
+at which cost is compared too."""
 
 
 def cosine(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def idle(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def plot(body: Mapping[str, Any], path: Path) -> None:

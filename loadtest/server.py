@@ -145,7 +145,7 @@ def process_cpu(pid: int) -> tuple[str, float] | None:
     except OSError:
         return None
     if "python_backend_stub" in line[0]:
-        model = next((part for part in "/".join(line).split("/") if part.startswith(("speller_", "embedder_"))), "")
+        model = next((part for part in "/".join(line).split("/") if part.partition("_")[0] in ("speller", "embedder")), "")
         name = model or name
     used = fields.split()
     return name, (int(used[11]) + int(used[12])) / TICK

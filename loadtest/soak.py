@@ -22,8 +22,8 @@ from loadtest.scenarios import SEED, STATED
 from loadtest.server import Target, proportional_set, tree
 
 SCENARIO = STATED["mixed-zipf"]
-# A cache that is full when the warm-up is over: one that fills is not a leak. So small a one also asks the models more.
-SETTINGS = {"SEARCHBAR_CACHE_ENTRIES": "2000", "SEARCHBAR_LOG_LEVEL": "warning"}
+# Caches that are full when the warm-up is over: one that fills is not a leak. So small, they also ask the models more.
+SETTINGS = {"SEARCHBAR_CACHE_ENTRIES": "2000", "SEARCHBAR_SEARCH_CACHE_ENTRIES": "2000", "SEARCHBAR_LOG_LEVEL": "warning"}
 EVERY_S = 5.0
 WARM_UP_S = 60.0  # and a fifth of the run at least
 MIB = 1024 * 1024

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Generator
 
 
-def highest(held: Callable[[float], bool], start: float, *, close: float = 0.05, trials: int = 7) -> float:
-    """The highest rate that was held; 0.0 when none was.
+def climb(start: float, *, close: float = 0.05, trials: int = 7) -> Generator[float, bool, float]:
+    """Yields rates to try, in requests a second, and is sent whether each was held; returns the highest that was, or 0.0.
 
     Goes up or down from `start` by a quarter until the limit lies between two rates, then halves what is between them.
 
     Args:
-        held: tries one rate, in requests a second.
         close: ends when the lowest rate missed is within this share of the highest held.
         trials: ends after so many.
     """
     low, high, rate = 0.0, math.inf, start
     for _ in range(trials):
-        if held(rate):
+        if (yield rate):
             low = rate
         else:
             high = rate

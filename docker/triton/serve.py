@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app.triton_install import find_install, locked_control
 
+MODELS = ("speller", "embedder")  # that are asked; Triton loads what they are composed of
 METRICS = "summary_latencies=true"
 
 
@@ -37,6 +38,8 @@ def main() -> None:
         f"--model-repository={given.root / 'models'}",
         f"--backend-directory={backends}",
         f"--model-config-name={given.config}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in MODELS),
         "--disable-auto-complete-config",
         *(f"--http-address={given.address}", f"--http-port={given.http_port}"),
         *(f"--grpc-address={given.address}", f"--grpc-port={given.grpc_port}"),

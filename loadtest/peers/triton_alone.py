@@ -10,6 +10,7 @@ import asyncio
 import signal
 
 from app.settings import Settings
+from app.stack import MODELS
 from app.triton_server import EmbeddedTriton, Ports
 
 
@@ -20,6 +21,7 @@ async def main(ports: Ports) -> None:
     repository = Settings().model_repository
     triton = EmbeddedTriton(
         repository,
+        models=MODELS,
         canary=None,
         backends=repository.parent / "backends",
         ports=ports,

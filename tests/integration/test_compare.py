@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import SetupError
 from app.settings import Settings
-from loadtest.compare import QUICK, Reference, Row, Subject, fill, measure
+from loadtest.compare import QUICK, Contestant, Reference, Row, Subject, in_turn, measure
 from loadtest.peers.roster import OURS, PEERS, Peer
 from loadtest.server import Target, started, tree
 from tests.conftest import Serving
@@ -25,7 +25,10 @@ def test_a_server_is_checked_loaded_and_written_down(serving: Serving) -> None:
     said: list[str] = []
     row = Row.of(OURS, OURS.settings[0])
     row.cosine = Reference(Settings().model_repository).check(OURS, serving.url)
-    fill(row, Subject(OURS, Target(serving.url, serving.process.pid)), QUICK, said.append)
+    one = Contestant(row, Subject(OURS, Target(serving.url, serving.process.pid)), QUICK, said.append)
+    one.warm_up()
+    in_turn([one], QUICK)
+    one.conclude()
     assert row.cosine > 0.999
     assert row.closed_tps and row.alone and row.alone["p50_ms"] > 0
     assert set(row.at) == {"50", "100"} and row.steps
@@ -47,7 +50,7 @@ def test_a_peer_that_is_not_installed_says_so(tmp_path: Path) -> None:
     peer = PEERS["litserve"]
     if not peer.missing():
         pytest.skip("the other servers are installed here")
-    row = measure(peer, QUICK, Reference(Settings().model_repository), tmp_path, lambda line: None)
+    ((row,),) = measure([peer], QUICK, Reference(Settings().model_repository), tmp_path, lambda line: None)
     assert "make compare" in row.not_run and row.max_tps is None
 
 

@@ -127,8 +127,8 @@ class TestKilled:
         "victims",
         [
             pytest.param(server, id="server"),
-            pytest.param(stubs("speller_tokenize", 1), id="tokenizer"),
-            pytest.param(stubs("speller_generate", 1), id="one generator of two"),
+            pytest.param(stubs("embedder", 2), id="the embedder"),
+            pytest.param(stubs("speller", 1), id="one speller of two"),
         ],
     )
     def test_what_was_killed_is_started_again(self, stack: Serving, victims: Victims) -> None:
@@ -137,11 +137,12 @@ class TestKilled:
 
     def test_clients_that_leave_are_not_worked_for(self, stack: Serving) -> None:
         """With the embedder stopped for a moment, their requests end when they do, in Triton too; others have answers."""
-        (tokenizer,) = stubs("embedder_tokenize", 1)(stack)
+        embedders = stubs("embedder", 2)(stack)
         left = 'searchbar_request_seconds_count{route="/v1/embed",status="499"}'
         before, healthy = metric(stack, left), restarts(stack)
         with Traffic(stack.url, seed=7, shares={"/v1/spellcheck": 1.0}) as traffic:
-            os.kill(tokenizer, signal.SIGSTOP)
+            for embedder in embedders:
+                os.kill(embedder, signal.SIGSTOP)
             try:
                 for number in range(20):
                     with socket.create_connection(stack.address) as client:
@@ -152,7 +153,8 @@ class TestKilled:
                         )
                 until(lambda: metric(stack, left) == before + 20, 1.0, "all cancelled")
             finally:
-                os.kill(tokenizer, signal.SIGCONT)
+                for embedder in embedders:
+                    os.kill(embedder, signal.SIGCONT)
             time.sleep(0.5)
         hold_true(traffic, {200})
         assert restarts(stack) == healthy
@@ -190,8 +192,8 @@ class TestHung:
         "victims",
         [
             pytest.param(server, id="server"),
-            pytest.param(stubs("embedder_tokenize", 1), id="tokenizer"),
-            pytest.param(stubs("speller_generate", 1), id="one generator of two"),
+            pytest.param(stubs("embedder", 2), id="the embedder"),
+            pytest.param(stubs("speller", 1), id="one speller of two"),
         ],
     )
     def test_what_hangs_is_started_again(self, stack: Serving, victims: Victims) -> None:
@@ -201,7 +203,8 @@ class TestHung:
     def test_models_five_times_slower_are_left_out(self, stack: Serving) -> None:
         """Searches name the models that are late, or are refused; nothing is started again: that would be slower still."""
         before, degraded = restarts(stack), metric(stack, "searchbar_degraded_total{")
-        with Traffic(stack.url, seed=11, rate_per_s=200) as traffic, slowed(server(stack)):
+        slow = [*server(stack), *stubs("speller", 2)(stack), *stubs("embedder", 2)(stack)]
+        with Traffic(stack.url, seed=11, rate_per_s=300) as traffic, slowed(slow):
             time.sleep(6.0)
         hold_true(traffic, {200, 429, 504})
         searches = traffic.statuses("/v1/search")

@@ -46,11 +46,12 @@ async def test_a_server_answers_as_itself(running: str, tmp_path: Path) -> None:
     assert report["logprob_max"] < 1e-3 and report["cosine_min"] > 0.99999
 
 
-async def test_engines_called_as_models_answer_as_those_inside(running: str, tmp_path: Path) -> None:
-    """A repository in which the generator has no configuration for CPUs of its own calls the engines through Triton."""
+async def test_the_ensembles_answer_as_the_one_process(running: str, tmp_path: Path) -> None:
+    """A repository whose two top models have no configuration for CPUs of their own is served model by model, as on a GPU."""
     repository = tmp_path / "triton" / "models"
     shutil.copytree(REPOSITORY, repository, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.rmtree(repository / "speller_generate" / "configs")
+    for model in ("speller", "embedder"):
+        shutil.rmtree(repository / model / "configs")
     done = parity(running, repository, tmp_path / "report.json")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))

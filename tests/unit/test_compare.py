@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.errors import InvalidInput
-from loadtest.compare import Row
+from loadtest.compare import QUICK, Contestant, Plan, Row, Subject, in_turn, middle
 from loadtest.compare_report import at_rate, merged, publish, read, rows_of, save, verdicts
 from loadtest.peers.roster import OURS, PEERS, chosen
-from loadtest.steps import highest
+from loadtest.report import Figures
+from loadtest.server import Target
+from loadtest.steps import climb
 
 
 @pytest.mark.parametrize(
@@ -31,16 +33,58 @@ from loadtest.steps import highest
 )
 def test_the_search_closes_in_on_the_limit(limit: float, start: float, trials: int, between: tuple[float, float]) -> None:
     """What it returns was held, and lies within the stated share of what was not, unless the trials ran out."""
-    tried: list[float] = []
-
-    def held(rate: float) -> bool:
-        tried.append(rate)
-        return rate <= limit
-
-    found = highest(held, start, close=0.05, trials=trials)
+    search = climb(start, close=0.05, trials=trials)
+    tried = [next(search)]
+    with pytest.raises(StopIteration) as end:
+        while True:
+            tried.append(search.send(tried[-1] <= limit))
+    found = end.value.value
     assert between[0] <= found <= between[1]
     assert len(tried) <= trials
     assert found == 0 or found in tried
+
+
+class Carries(Subject):
+    """A server that holds so many requests a second; it writes down who was asked for what."""
+
+    def __init__(self, name: str, tps: float, log: list[tuple[str, str]]) -> None:
+        self.target = Target("http://127.0.0.1:1")
+        self._name, self._tps, self._turns = name, tps, log
+
+    def open(self, rate_per_s: float, seconds: float) -> Figures:
+        self._turns.append((self._name, "a rate"))
+        return Figures(100, min(rate_per_s, self._tps), 2.0, 5.0 if rate_per_s <= self._tps else 500.0, 9.0, 9.0, 5.0, 0.1)
+
+    def closed(self, callers: int, seconds: float) -> Figures:
+        self._turns.append((self._name, f"{callers} callers"))
+        return Figures(100, self._tps, 2.0, 5.0, 9.0, 9.0, 5.0, 0.1)
+
+
+def test_each_is_asked_before_any_is_asked_for_more() -> None:
+    """No server is asked twice for a thing before the others were; each limit is its own, and (a)'s is a load for all."""
+    log: list[tuple[str, str]] = []
+    plan = Plan(rates=(100.0,), trials=4, rounds=1)
+    tps = {"fastapi": 200.0, "litserve": 700.0, "ours": 1500.0}
+    contestants = [
+        Contestant(Row.of(PEERS[name], PEERS[name].settings[0]), Carries(name, limit, log), plan, lambda line: None)
+        for name, limit in tps.items()
+    ]
+    in_turn(contestants, plan)
+    assert log[:6] == [(name, callers) for callers in ("1 callers", "32 callers") for name in tps]
+    searched = [name for name, what in log[6:-6]]
+    assert all(searched[at : at + 3] == list(tps) for at in range(0, 6, 3))
+    assert [name for name, what in log[-6:]] == [*tps, *tps]
+    rows = [one.conclude() for one in contestants]
+    assert all(0.75 * tps[row.name] < (row.max_tps or 0) <= tps[row.name] for row in rows)
+    assert rows[2].at["busy"]["rate"] == pytest.approx(0.9 * (rows[0].max_tps or 0))
+
+
+def test_a_figure_is_of_the_middle_round() -> None:
+    """One bad round of three does not show; of two the worse counts where more is better."""
+    assert middle([900.0, 100.0, 1000.0]) == 900.0
+    assert middle([1000.0, 900.0]) == 900.0
+    assert middle([{"p90_ms": 90.0}, {"p90_ms": 9.0}, {"p90_ms": 8.0}], lambda step: step["p90_ms"]) == {"p90_ms": 9.0}
+    assert QUICK.rounds == 1
 
 
 def test_every_peer_asks_for_one_query() -> None:
@@ -103,6 +147,25 @@ def test_what_must_hold_is_judged_by_what_was_measured(
 ) -> None:
     """Each claim has a verdict when its servers were measured, and none otherwise."""
     assert [verdict for *_, verdict in verdicts({"servers": servers, "ceiling": ceiling})] == held
+
+
+def test_latency_is_judged_at_the_load_of_what_was_before() -> None:
+    """Where both were asked for nine tenths of what (a) carries, that decides, whatever a lone caller saw."""
+    busy = {"rate": 180.0, "missed": [], "answered_per_s": 180.0, "p50_ms": 9.0, "p90_ms": 20.0, "p99_ms": 30.0}
+    before = {**BEFORE, "at": {**BEFORE["at"], "busy": busy}}
+    slow = row("ours", "g", 1000.0, 9.0, 19.0)
+    ours = {**slow, "at": {**slow["at"], "busy": {**busy, "p90_ms": 6.0}}}
+    found = {name: (says, held) for name, says, held in verdicts({"servers": [before, ours], "ceiling": None})}
+    says, held = found["latency against (a): 63 % less"]
+    assert held and "-70 % p90 at 9/10 of what (a) carries" in says and "-10 % p50, one caller" in says
+    header, *_ = rows_of({"servers": [before, ours]})
+    assert "p50 / p90 / p99 ms at 9/10 of what (a) carries" in header
+
+
+def test_a_limit_shows_its_rounds() -> None:
+    """The least and the most of them, where there were several."""
+    _, *rows = rows_of({"servers": [{**BEFORE, "rounds": [190.0, 200.0, 260.0]}, {**OTHER, "rounds": [450.0]}]})
+    assert [cells[3] for cells in rows] == ["200 (190–260)", "450"]
 
 
 def test_a_rate_that_was_missed_is_shown_as_such() -> None:

@@ -41,8 +41,8 @@ def test_no_words_no_neighbours() -> None:
 
 def test_ngrams_ignore_the_order_of_words() -> None:
     """Words are marked at their ends and taken apart one by one; a word shorter than the n-gram is one itself."""
-    assert ngrams("a", 4) == {"^a$"}
-    assert ngrams("billie jean") == ngrams("jean billie")
+    assert ngrams("a", 4) == ["^a$"]
+    assert sorted(ngrams("billie jean")) == sorted(ngrams("jean billie"))
 
 
 def test_the_name_that_shares_most_is_first() -> None:

@@ -18,7 +18,7 @@ from training.tuning.repository import config_file
 REPOSITORY = Settings().model_repository
 PROFILES = json.loads((REPOSITORY.parent / "engines" / "profiles.json").read_text(encoding="utf-8"))
 UNBATCHED = {"embedder_tokenize", "speller_tokenize", "speller_generate", "speller_detokenize", "speller_decoder"}
-UNBATCHED_ON_CPU = {"speller_encoder"}
+UNBATCHED_ON_CPU = {"speller", "speller_encoder"}
 CONFIGS = sorted(REPOSITORY.glob("*/config.pbtxt")) + sorted(REPOSITORY.glob("*/configs/*.pbtxt"))
 
 
@@ -57,12 +57,12 @@ def test_all_engines_of_a_model_have_the_same_tensors(model: str) -> None:
     assert (gpu.default_model_filename, cuda.default_model_filename) == ("model.plan", "fp32.onnx")
 
 
-def test_the_generator_is_the_same_with_its_engines_inside() -> None:
-    """On a CPU one parameter is different, and nothing else."""
-    cpu = parse(REPOSITORY / "speller_generate" / "configs" / "cpu.pbtxt")
-    assert cpu.parameters["engines"].string_value == "in_process"
-    cpu.ClearField("parameters")
-    assert cpu == parse(REPOSITORY / "speller_generate" / "config.pbtxt")
+@pytest.mark.parametrize("model", ["speller", "embedder"])
+def test_one_process_takes_and_gives_what_the_ensemble_does(model: str) -> None:
+    """On a CPU a top model is one process instead of an ensemble; whoever asks it cannot tell."""
+    ensemble, one = parse(REPOSITORY / model / "config.pbtxt"), parse(REPOSITORY / model / "configs" / "cpu.pbtxt")
+    assert tensors(one) == tensors(ensemble)
+    assert (one.backend, one.max_batch_size) == ("python", ensemble.max_batch_size)
 
 
 def shapes(tensors_of: Any, batch: int) -> dict[str, list[int]]:
@@ -96,10 +96,10 @@ def test_a_plan_takes_what_its_model_takes(model: str) -> None:
 
 def test_profiles_are_as_long_as_the_models_make_them() -> None:
     """The longest shapes are what tokenizers cut off at, and what trees of the longest drafts come to."""
-    buckets = constants("embedder_tokenize")["BUCKETS"]
+    buckets = constants("embedder_tokenize", "wordpiece.py")["BUCKETS"]
     lengths = [PROFILES["embedder_encoder"]["input_ids"][name][1] for name in ("min", "opt", "max")]
     assert (lengths[0], lengths[2]) == (buckets[0], buckets[-1]) and lengths[1] in buckets
-    longest = constants("speller_tokenize")["MAX_TOKENS"]
+    longest = constants("speller_tokenize", "bpe.py")["MAX_TOKENS"]
     assert PROFILES["speller_encoder"]["input_ids"]["max"] == [speller.MAX_BATCH, longest]
     decoder = {name: bounds["max"] for name, bounds in PROFILES["speller_decoder"].items()}
     assert decoder["hidden"][:2] == decoder["attention_mask"] == [speller.MAX_BATCH, longest]

@@ -8,17 +8,15 @@ from training.tuning.choose import Candidate
 from training.tuning.settings import NAIVE, Setting
 
 NAIVE_NAME = "naive"
-EMBEDDER = ("embedder_tokenize", "embedder_encoder")
-SPELLER = ("speller_generate",)  # with its engines inside (docs/adr/0026-engines-inside.md)
+EMBEDDER, SPELLER = "embedder", "speller"  # each in one process (docs/adr/0028-one-process.md)
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Settings of the models behind one top-level model.
+    """Settings of one model.
 
     Attributes:
-        target: the model that is asked.
-        models: what is loaded for it, in this order.
+        target: the model.
         candidates: the naive one first, then simple ones before others.
         concurrencies: requests in flight, in the search.
         compared_at: the same in the rounds against the naive one.
@@ -26,7 +24,6 @@ class Sweep:
     """
 
     target: str
-    models: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     concurrencies: tuple[int, ...]
     compared_at: tuple[int, ...]
@@ -61,34 +58,26 @@ class Plan:
 
 
 def embedder_candidates() -> tuple[Candidate, ...]:
-    """Encoder instances × delay and preferred batch; the tokenizer, ten times as fast, gets a second instance once.
-
-    It has no batcher (docs/adr/0018-no-batcher.md).
-    """
-    naive = Candidate(NAIVE_NAME, dict.fromkeys(EMBEDDER, NAIVE))
+    """Instances × delay and preferred batch."""
     plain = [Setting(count, True, sizes, delay) for count in (1, 2) for sizes, delay in (((), 0), ((), 500), ((16,), 1000))]
-    one = [Candidate(f"encoder: {s}", {"embedder_tokenize": NAIVE, "embedder_encoder": s}) for s in plain]
-    two = Candidate("two of each", {"embedder_tokenize": Setting(2, batching=False), "embedder_encoder": Setting(2)})
-    return (naive, *one, two)
+    return (Candidate(NAIVE_NAME, {EMBEDDER: NAIVE}), *(Candidate(str(setting), {EMBEDDER: setting}) for setting in plain))
 
 
 def speller_candidates() -> tuple[Candidate, ...]:
-    """Instances of the generator; it has no batcher (docs/adr/0018-no-batcher.md)."""
-    naive = Candidate(NAIVE_NAME, dict.fromkeys(SPELLER, NAIVE))
-    more = [Candidate(name, {"speller_generate": Setting(count, batching=False)}) for name, count in (("two", 2), ("three", 3))]
-    return (naive, *more)
+    """Instances; it has no batcher (docs/adr/0018-no-batcher.md)."""
+    more = [Candidate(name, {SPELLER: Setting(count, batching=False)}) for name, count in (("two", 2), ("three", 3))]
+    return (Candidate(NAIVE_NAME, {SPELLER: NAIVE}), *more)
 
 
 def full() -> Plan:
     """Twelve minutes at most on two idle cores."""
-    embedder = Sweep("embedder", (*EMBEDDER, "embedder"), embedder_candidates(), (8, 16, 32), (2, 4, 8, 16, 32), 2)
-    speller = Sweep("speller_generate", SPELLER, speller_candidates(), (2, 4, 8, 16), (1, 2, 4, 8, 16), 1)
+    embedder = Sweep(EMBEDDER, embedder_candidates(), (8, 16, 32), (2, 4, 8, 16, 32), 2)
+    speller = Sweep(SPELLER, speller_candidates(), (2, 4, 8, 16), (1, 2, 4, 8, 16), 1)
     return Plan(512, 200, (embedder, speller), ("embedder", "speller"), 690.0)
 
 
 def quick() -> Plan:
     """A minute, to see that all parts work; its figures decide nothing."""
-    few = embedder_candidates()
-    embedder = Sweep("embedder", (*EMBEDDER, "embedder"), (few[0], few[1]), (8,), (8,), 1)
-    speller = Sweep("speller_generate", SPELLER, speller_candidates()[:2], (2,), (2,), 0)
+    embedder = Sweep(EMBEDDER, embedder_candidates()[:2], (8,), (8,), 1)
+    speller = Sweep(SPELLER, speller_candidates()[:2], (2,), (2,), 0)
     return Plan(64, 10, (embedder, speller), ("quick",), 240.0)

@@ -76,7 +76,7 @@ async def run(plan: Plan, places: Places, tell: Tell) -> Outcome:
     copy = places.work_dir / "models"
     repository.copy_repository(places.source, copy)
     tell(f"traffic: {plan.queries} queries of {places.catalogue.name}")
-    write_inputs(places.source, places.catalogue, places.work_dir / "inputs", plan.queries)
+    write_inputs(places.catalogue, places.work_dir / "inputs", plan.queries)
     outcome = Outcome()
     async with serving(copy, places.source.parent / "backends") as server:
         for sweep in plan.sweeps:
@@ -128,7 +128,7 @@ class Bench:
     async def trial(self, sweep: Sweep, candidate: Candidate, number: int, concurrencies: tuple[int, ...]) -> Trial:
         """One candidate, loaded anew. A concurrency that perf_analyzer fails at is left out and told."""
         repository.write(self.places.source, self.places.work_dir / "models", candidate.settings)
-        await self.server.load(sweep.models)
+        await self.server.load([sweep.target])
         points: list[Point] = []
         for concurrency in concurrencies:
             data, url = self.places.work_dir / "inputs" / f"{sweep.target}.json", self.server.triton.grpc_url

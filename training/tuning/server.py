@@ -11,7 +11,7 @@ import httpx
 from app.errors import SetupError
 from app.triton_server import EmbeddedTriton, Ports, Watch
 
-ANY = "embedder_tokenize"  # explicit control starts with some model
+ANY = "embedder"  # explicit control starts with some model
 UNWATCHED = Watch(tick_s=86_400, canary_every_s=86_400)  # models come and go, which the supervisor would take for deaths
 
 

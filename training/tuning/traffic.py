@@ -11,16 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from onnxruntime import InferenceSession
-from tokenizers import Tokenizer
-
 from app.domain import Item
 from app.index.readers import read_items
-from app.inference import Array
 from app.lexicon import Lexicon
 from app.text import fold
-from training.local import LocalBackend
 from training.noise import corrupt
 
 MISTYPED = 0.7  # as in loadtest/locustfile.py
@@ -36,11 +30,10 @@ def queries(items: Sequence[Item], count: int, rng: random.Random) -> list[str]:
     return [corrupt(text, rng) if rng.random() < MISTYPED else text for text in folded]
 
 
-def write_inputs(repository: Path, catalogue: Path, out: Path, count: int) -> None:
-    """Writes `<model>.json` for every model that is profiled into `out`.
+def write_inputs(catalogue: Path, out: Path, count: int) -> None:
+    """Writes `<model>.json` for each model into `out`.
 
     Args:
-        repository: model repository whose tokenizers, encoder and decoder make the tensors of the inner models.
         count: requests in each file; `perf_analyzer` goes round them.
     """
     items = [row for row in read_items(catalogue) if isinstance(row, Item)]
@@ -48,64 +41,14 @@ def write_inputs(repository: Path, catalogue: Path, out: Path, count: int) -> No
     lexicon = Lexicon(items)
     candidates = [[c.text for c in lexicon.proposals(text, MAX_CANDIDATES)] or [text] for text in texts]
     out.mkdir(parents=True, exist_ok=True)
-    words = [{"QUERY": [text]} for text in texts]
-    save(out / "embedder.json", words)
-    save(out / "embedder_tokenize.json", words)
-    save(out / "embedder_encoder.json", [tensors(row) for row in embedder_rows(repository, texts)])
-    backend = LocalBackend(repository)
-    spelt = [
-        (backend.encode([[text]])[:, 0], backend.encode([options])) for text, options in zip(texts, candidates, strict=True)
-    ]
-    save(out / "speller_generate.json", [tensors({"SOURCE_IDS": s[0], "CANDIDATE_IDS": c[0]}) for s, c in spelt])
-    masked = [{"input_ids": s[0].astype(np.int64), "attention_mask": (s[0] != 1).astype(np.int64)} for s, _ in spelt]
-    save(out / "speller_encoder.json", [tensors(row) for row in masked])
-    # An eighth of them: each carries an encoder's output, tens of kilobytes as text.
-    encoder = InferenceSession(str(repository / "speller_encoder" / "1" / "model.onnx"), providers=["CPUExecutionProvider"])
-    passes = [first_pass(backend, encoder, s, c) for s, c in spelt[: max(8, count // 8)]]
-    save(out / "speller_decoder.json", [tensors(row) for row in passes])
+    save(out / "embedder.json", [{"QUERY": [text]} for text in texts])
+    spelt = zip(texts, candidates, strict=True)
+    save(out / "speller.json", [{"QUERY": [text], "CANDIDATES": texts_of(options)} for text, options in spelt])
 
 
-def embedder_rows(repository: Path, texts: Sequence[str]) -> list[dict[str, Array]]:
-    """What `embedder_tokenize` makes of each text alone: ids and mask [tokens] int64, padded to a bucket."""
-    folder = repository / "embedder_tokenize" / "1"
-    buckets = _buckets(folder / "model.py")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True
-    tokenizer.enable_truncation(buckets[-1])
-    rows = []
-    for encoding in tokenizer.encode_batch(list(texts)):
-        width = next(bucket for bucket in buckets if bucket >= len(encoding))
-        ids, mask = np.zeros(width, np.int64), np.zeros(width, np.int64)
-        ids[: len(encoding)], mask[: len(encoding)] = encoding.ids, 1
-        rows.append({"input_ids": ids, "attention_mask": mask})
-    return rows
-
-
-def _buckets(model: Path) -> tuple[int, ...]:
-    """The tokenizer model's padded lengths; the file itself imports a module that only Triton has."""
-    line = next(line for line in model.read_text(encoding="utf-8").splitlines() if line.startswith("BUCKETS = "))
-    return tuple(int(part) for part in line.partition("(")[2].strip(" )").split(","))
-
-
-def first_pass(backend: LocalBackend, encoder: InferenceSession, sources: Array, candidates: Array) -> dict[str, Array]:
-    """Inputs of `speller_decoder` in the pass that verifies the query and its candidates, by tensor name."""
-    ids = sources.astype(np.int64)
-    mask = (ids != 1).astype(np.int64)
-    seen: list[dict[str, Array]] = []
-    verify = backend.verifier(sources)
-
-    def spy(trees: Mapping[str, Array]) -> Any:
-        seen.append(dict(trees))
-        return verify(trees)
-
-    backend.aggressive.decode(sources, candidates, spy)
-    (hidden,) = encoder.run(["hidden"], {"input_ids": ids, "attention_mask": mask})
-    return {"hidden": hidden, "attention_mask": mask, **seen[0]}
-
-
-def tensors(row: Mapping[str, Array]) -> dict[str, Any]:
-    """Tensors in the JSON form that names their shape."""
-    return {name: {"content": array.ravel().tolist(), "shape": list(array.shape)} for name, array in row.items()}
+def texts_of(options: Sequence[str]) -> dict[str, Any]:
+    """A tensor of texts in the JSON form that names its shape."""
+    return {"content": list(options), "shape": [len(options)]}
 
 
 def save(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -123,6 +123,23 @@ def decode(sources, candidates, verify):
     return [query.accepted for query in queries], logprobs, scores[:, 1:], scores[:, 0], passes
 
 
+def generate(sources, candidates, call):
+    """`decode` by the speller's two engines; the same arguments and results.
+
+    Args:
+        call: (engine's model, inputs by name, names of outputs) → the outputs.
+    """
+    ids = sources.astype(np.int64)
+    mask = (ids != PAD).astype(np.int64)
+    (hidden,) = call("speller_encoder", {"input_ids": ids, "attention_mask": mask}, ["hidden"])
+
+    def verify(trees):
+        feeds = {"hidden": hidden, "attention_mask": mask, **trees}
+        return call("speller_decoder", feeds, ["argmax", "best", "logprob"])
+
+    return decode(sources, candidates, verify)
+
+
 def strip(ids):
     """A padded row as a list up to and including its first EOS; empty for padding alone."""
     tokens = [i for i in ids if i != PAD]

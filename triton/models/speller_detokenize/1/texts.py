@@ -1,0 +1,16 @@
+"""Token ids → texts, free of Triton."""
+
+import numpy as np
+from tokenizers import Tokenizer
+
+
+class Texts:
+    """The speller's tokenizer the other way round, from its file."""
+
+    def __init__(self, path):
+        self._tokenizer = Tokenizer.from_file(str(path))
+
+    def __call__(self, ids):
+        """Lists of token ids [batch] → UTF-8 texts [batch, 1], special tokens left out."""
+        texts = self._tokenizer.decode_batch(ids, skip_special_tokens=True)
+        return np.array([[text.strip().encode()] for text in texts], dtype=np.object_)
