@@ -21,7 +21,7 @@ from app.parity_queries import Probe
 from app.settings import Settings
 from app.speller import MODEL as SPELLER
 from app.speller import OUTPUTS
-from app.stack import canary
+from app.stack import MODELS, ONE_PROCESS, canary
 from app.triton_client import TritonClient
 from app.triton_server import EmbeddedTriton
 
@@ -95,7 +95,9 @@ async def server(where: str, settings: Settings) -> AsyncIterator[InferenceBacke
         url = where
         if repository is not None:
             extra = ["--disable-auto-complete-config"]
-            triton = EmbeddedTriton(repository, canary=canary, backends=backends, extra_args=extra)
+            triton = EmbeddedTriton(
+                repository, models=MODELS, config_name=ONE_PROCESS, canary=canary, backends=backends, extra_args=extra
+            )
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.grpc_url

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("searchbar")
 
-MODELS = (speller.MODEL, embedder.MODEL)  # that are asked; Triton loads what they are composed of
+MODELS = (speller.MODEL, embedder.MODEL)  # that are asked, each in a process of its own:
+ONE_PROCESS = "one_process"  # their configuration in the repository (docs/adr/0028-one-process.md)
 EMBEDDER_WEIGHTS = Path("embedder_encoder") / "1" / "model.onnx"
 
 
@@ -84,6 +85,7 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
             triton = EmbeddedTriton(
                 repository,
                 models=MODELS,
+                config_name=ONE_PROCESS,
                 canary=canary,
                 backends=repository.parent / "backends",
                 extra_args=["--disable-auto-complete-config", *triton_arguments(settings)],

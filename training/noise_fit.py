@@ -19,11 +19,12 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 from rapidfuzz.distance import OSA
 from rich.progress import track
 
-from app.channel import ALPHABET, Channel, symbol
+from app.channel import ALPHABET, Channel, Kind, symbol
 from app.errors import InvalidInput
 from app.text import fold
 from training.edits import KINDS, NEIGHBOURS, kinds
@@ -180,7 +181,7 @@ def fit(files: list[Path], names: list[str], channel_out: Path, weights_out: Pat
     near = [(t, m) for t, m in others if OSA.distance(t, m) <= 2]
     wanted = blend(first, shares(near, channel) if near else first)
     noise, seen = fit_weights(channel, wanted, names)
-    tables = {kind: getattr(channel, kind) for kind in Channel.__slots__}
+    tables = {kind: getattr(channel, kind) for kind in get_args(Kind)}
     channel_out.write_text(json.dumps(tables, separators=(",", ":")) + "\n", encoding="utf-8")
     kinds_ = {k: round(w, 5) for k, w in noise.weights.items()}
     stored = {"kinds": kinds_, "edits": noise.edits, "first_letter": noise.first_letter}

@@ -125,13 +125,16 @@ def _model(model: Path, config: str) -> Iterator[tuple[str, Path]]:
     yield f"{model.name}/{path.relative_to(model)}", path
     if path is chosen:
         yield f"{model.name}/configs", model / "configs"
+    if re.search(r'^platform: "ensemble"', path.read_text(encoding="utf-8"), re.MULTILINE):
+        yield f"{model.name}/1", model / "1"  # what is in it is for another configuration
+        return
     for inner in (model / "1", *(model / "1").rglob("*")):
         relative = inner.relative_to(model / "1")
         hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
         if not hidden and (inner.suffix not in _WEIGHTS or inner.name == engine):
             yield str(Path(model.name, "1") / relative), inner
-    code = model / "1" / "model.py"
-    if code.is_file() and re.search(rf"^(?:from|import) {VENDORED}\b", code.read_text(encoding="utf-8"), re.MULTILINE):
+    code = "\n".join(file.read_text(encoding="utf-8") for file in (model / "1").glob("*.py"))
+    if re.search(rf"^(?:from|import) {VENDORED}\b", code, re.MULTILINE):
         # Triton puts the version's directory on the model's sys.path: what lies in it can be imported.
         yield from ((f"{model.name}/1/{name}", file) for name, file in vendored())
 

@@ -10,7 +10,7 @@ import asyncio
 import signal
 
 from app.settings import Settings
-from app.stack import MODELS
+from app.stack import MODELS, ONE_PROCESS
 from app.triton_server import EmbeddedTriton, Ports
 
 
@@ -22,6 +22,7 @@ async def main(ports: Ports) -> None:
     triton = EmbeddedTriton(
         repository,
         models=MODELS,
+        config_name=ONE_PROCESS,
         canary=None,
         backends=repository.parent / "backends",
         ports=ports,

@@ -44,7 +44,7 @@ def test_a_configuration_parses_and_bounds_its_queue(path: Path) -> None:
         on_cpu = [group for group in config.instance_group if group.kind == group.KIND_CPU]
         assert all(group.count > 1 for group in on_cpu), "the batcher would sleep"
     else:
-        may = UNBATCHED | UNBATCHED_ON_CPU if path.stem == "cpu" else UNBATCHED
+        may = UNBATCHED | UNBATCHED_ON_CPU if path.stem in ("cpu", "one_process") else UNBATCHED
         assert config.platform == "ensemble" or config.name in may, "an unbounded queue"
 
 
@@ -60,7 +60,7 @@ def test_all_engines_of_a_model_have_the_same_tensors(model: str) -> None:
 @pytest.mark.parametrize("model", ["speller", "embedder"])
 def test_one_process_takes_and_gives_what_the_ensemble_does(model: str) -> None:
     """On a CPU a top model is one process instead of an ensemble; whoever asks it cannot tell."""
-    ensemble, one = parse(REPOSITORY / model / "config.pbtxt"), parse(REPOSITORY / model / "configs" / "cpu.pbtxt")
+    ensemble, one = parse(REPOSITORY / model / "config.pbtxt"), parse(REPOSITORY / model / "configs" / "one_process.pbtxt")
     assert tensors(one) == tensors(ensemble)
     assert (one.backend, one.max_batch_size) == ("python", ensemble.max_batch_size)
 

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.stack import ONE_PROCESS
 from training.tuning.settings import Setting
 
 
 def config_file(repository: Path, model: str) -> Path:
     """The `.pbtxt` that the CPU serves `model` by."""
-    cpu = repository / model / "configs" / "cpu.pbtxt"
-    return cpu if cpu.is_file() else repository / model / "config.pbtxt"
+    own = (repository / model / "configs" / f"{name}.pbtxt" for name in (ONE_PROCESS, "cpu"))
+    return next((path for path in own if path.is_file()), repository / model / "config.pbtxt")
 
 
 def copy_repository(source: Path, target: Path) -> None:

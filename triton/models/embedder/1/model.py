@@ -1,6 +1,7 @@
 """Query texts → embeddings in one process, on a CPU: the tokenizer's and the encoder's parts without the ways between them.
 
-`configs/cpu.pbtxt` serves this; `config.pbtxt`, an ensemble of the two models, does not read it (docs/adr/0028-one-process.md).
+`configs/one_process.pbtxt` serves this; `config.pbtxt`, an ensemble of the two models, does not read it
+(docs/adr/0028-one-process.md).
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Spelling in one process, on a CPU: tokenizer, engines, decoding and detokenizer without the ways between their models.
 
-`configs/cpu.pbtxt` serves this; `config.pbtxt`, an ensemble of the models, does not read it (docs/adr/0028-one-process.md).
+`configs/one_process.pbtxt` serves this; `config.pbtxt`, an ensemble of the models, does not read it
+(docs/adr/0028-one-process.md).
 """
 
 import sys
