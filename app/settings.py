@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         2, ge=1, description="Triton calls the speller may have in flight; requests arriving meanwhile share the next"
     )
     embedder_in_flight: int = Field(
-        1, ge=1, description="the same of the embedder; more than one may stall a CPU batcher (docs/adr/0018-no-batcher.md)"
+        2, ge=1, description="the same of the embedder; 1 for one with a batcher on a CPU (docs/adr/0018-no-batcher.md)"
     )
     max_queue: int = Field(1024, ge=1, description="requests that may wait for a model before more are refused with 429")
     least_limit: int = Field(32, ge=1, description="requests in flight that are always let in; more while the models keep up")

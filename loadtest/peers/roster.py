@@ -71,7 +71,8 @@ class Peer:
 
     def missing(self) -> str:
         """The program it lacks; empty when it is installed."""
-        return next((part for part in self.command if part.startswith(str(ROOT)) and not Path(part).exists()), "")
+        programs = (part for part in self.command if part.startswith(str(ROOT / ".venv")))  # `prepare` makes the rest
+        return next((part for part in programs if not Path(part).exists()), "")
 
 
 def chosen(peer: Peer, tried: Path = TRIED) -> Setting:

@@ -18,7 +18,7 @@ from training.tuning.repository import config_file
 REPOSITORY = Settings().model_repository
 PROFILES = json.loads((REPOSITORY.parent / "engines" / "profiles.json").read_text(encoding="utf-8"))
 UNBATCHED = {"embedder_tokenize", "speller_tokenize", "speller_generate", "speller_detokenize", "speller_decoder"}
-UNBATCHED_ON_CPU = {"speller", "speller_encoder"}
+UNBATCHED_ON_CPU = {"speller", "embedder", "speller_encoder"}
 CONFIGS = sorted(REPOSITORY.glob("*/config.pbtxt")) + sorted(REPOSITORY.glob("*/configs/*.pbtxt"))
 
 

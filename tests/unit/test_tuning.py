@@ -29,7 +29,7 @@ def served(name: str) -> str:
     return config_file(MODELS, name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("model", ["embedder", "embedder_encoder"])
+@pytest.mark.parametrize("model", ["embedder_encoder"])
 @pytest.mark.parametrize("setting", [pytest.param(NAIVE, id="naive"), pytest.param(BATCHED, id="batched")])
 def test_a_setting_becomes_configuration(model: str, setting: Setting) -> None:
     """Triton's own schema reads from the edited text what was set, and the rest as it was."""
@@ -47,7 +47,9 @@ def test_a_setting_becomes_configuration(model: str, setting: Setting) -> None:
     assert after == before
 
 
-@pytest.mark.parametrize("model", ["speller", "speller_decoder", "speller_generate", "speller_encoder", "embedder_tokenize"])
+@pytest.mark.parametrize(
+    "model", ["speller", "embedder", "speller_decoder", "speller_generate", "speller_encoder", "embedder_tokenize"]
+)
 def test_a_model_without_a_batcher_gets_instances_alone(model: str) -> None:
     """The decoder has no batch axis of Triton's; in front of the others a batcher would sleep."""
     config = text_format.Parse(Setting(2).apply(served(model)), ModelConfig())

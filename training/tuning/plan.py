@@ -57,27 +57,21 @@ class Plan:
         )
 
 
-def embedder_candidates() -> tuple[Candidate, ...]:
-    """Instances × delay and preferred batch."""
-    plain = [Setting(count, True, sizes, delay) for count in (1, 2) for sizes, delay in (((), 0), ((), 500), ((16,), 1000))]
-    return (Candidate(NAIVE_NAME, {EMBEDDER: NAIVE}), *(Candidate(str(setting), {EMBEDDER: setting}) for setting in plain))
-
-
-def speller_candidates() -> tuple[Candidate, ...]:
-    """Instances; it has no batcher (docs/adr/0018-no-batcher.md)."""
-    more = [Candidate(name, {SPELLER: Setting(count, batching=False)}) for name, count in (("two", 2), ("three", 3))]
-    return (Candidate(NAIVE_NAME, {SPELLER: NAIVE}), *more)
+def candidates(model: str) -> tuple[Candidate, ...]:
+    """Instances; the models have no batcher (docs/adr/0018-no-batcher.md)."""
+    more = [Candidate(name, {model: Setting(count, batching=False)}) for name, count in (("two", 2), ("three", 3))]
+    return (Candidate(NAIVE_NAME, {model: NAIVE}), *more)
 
 
 def full() -> Plan:
     """Twelve minutes at most on two idle cores."""
-    embedder = Sweep(EMBEDDER, embedder_candidates(), (8, 16, 32), (2, 4, 8, 16, 32), 2)
-    speller = Sweep(SPELLER, speller_candidates(), (2, 4, 8, 16), (1, 2, 4, 8, 16), 1)
+    embedder = Sweep(EMBEDDER, candidates(EMBEDDER), (8, 16, 32), (2, 4, 8, 16, 32), 2)
+    speller = Sweep(SPELLER, candidates(SPELLER), (2, 4, 8, 16), (1, 2, 4, 8, 16), 1)
     return Plan(512, 200, (embedder, speller), ("embedder", "speller"), 690.0)
 
 
 def quick() -> Plan:
     """A minute, to see that all parts work; its figures decide nothing."""
-    embedder = Sweep(EMBEDDER, embedder_candidates()[:2], (8,), (8,), 1)
-    speller = Sweep(SPELLER, speller_candidates()[:2], (2,), (2,), 0)
+    embedder = Sweep(EMBEDDER, candidates(EMBEDDER)[:2], (8,), (8,), 1)
+    speller = Sweep(SPELLER, candidates(SPELLER)[:2], (2,), (2,), 0)
     return Plan(64, 10, (embedder, speller), ("quick",), 240.0)

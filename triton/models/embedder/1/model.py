@@ -7,7 +7,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
@@ -33,22 +32,11 @@ class TritonPythonModel:
         return vectors
 
     def execute(self, requests):
-        """Requests that Triton's dynamic batcher put together run as one batch."""
-        if len(requests) > 1:
-            try:
-                return self._answer(requests)
-            except Exception:  # one bad request must not fail its batch mates: find it by running each alone
-                pass
-        return [response for request in requests for response in self._alone(request)]
+        return [self._answer(request) for request in requests]
 
-    def _alone(self, request):
+    def _answer(self, request):
         try:
-            return self._answer([request])
+            vectors = self.embed(pb_utils.get_input_tensor_by_name(request, "QUERY").as_numpy()[:, 0])
         except Exception as error:
-            return [pb_utils.InferenceResponse(error=pb_utils.TritonError(f"embedder: {error}"))]
-
-    def _answer(self, requests):
-        texts = [pb_utils.get_input_tensor_by_name(request, "QUERY").as_numpy()[:, 0] for request in requests]
-        vectors = self.embed(np.concatenate(texts))
-        parts = np.split(vectors, np.cumsum([len(array) for array in texts])[:-1])
-        return [pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("EMBEDDING", part)]) for part in parts]
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"embedder: {error}"))
+        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("EMBEDDING", vectors)])
