@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
 import subprocess
 import time
 from collections import deque
@@ -38,6 +39,8 @@ from loadtest.traffic import distinct, names
 LIMIT_MS = 25.0
 SAME = 0.99  # cosine between an embedding of the peer's and ours
 CHECKED = 64  # queries whose answers are compared
+RESTLESS = 0.02  # of a core, while nobody asks
+WAKES_S = 0.5  # from when a stopped server may run again to when it is asked
 HOPELESS = 1.3  # a rate this many times the closed loop's is tried for a short while only
 TRIAL_S = 3.0  # of each rate, when settings are tried
 DONE = object()
@@ -103,11 +106,21 @@ class Row:
 
 
 class Subject:
-    """A running server under load. No query is sent to it twice."""
+    """A running server under load. No query is sent to it twice.
+
+    Attributes:
+        stopped: it may not run while it is not asked.
+    """
 
     def __init__(self, peer: Peer, target: Target) -> None:
         self.peer, self.target = peer, target
+        self.stopped = False
         self._log = queries()
+
+    def stop(self) -> None:
+        """From now on its processes run while it is asked, and stand still otherwise."""
+        self.stopped = True
+        self.target.signal(signal.SIGSTOP)
 
     def open(self, rate_per_s: float, seconds: float) -> Figures:
         """Figures of `seconds` at a rate; requests are due whatever becomes of earlier ones."""
@@ -123,9 +136,14 @@ class Subject:
         return [self.peer.request(text) for text in itertools.islice(self._log, count)]
 
     def _measured(self, load: Any) -> Figures:
+        if self.stopped:
+            self.target.signal(signal.SIGCONT)
+            time.sleep(WAKES_S)
         cpu_s, own_s = self.target.cpu_s(), time.process_time()
         samples: list[Sample] = uvloop.run(load)
         used = difference(self.target.cpu_s(), cpu_s)
+        if self.stopped:
+            self.target.signal(signal.SIGSTOP)
         return figures(samples, cpu_s=used, generator_s=time.process_time() - own_s)
 
 
@@ -159,14 +177,19 @@ class Contestant:
         self._tell(f"{self.row.title}: {self._closed[-1]:.0f}/s closed loop, p50 {p50:.1f} ms alone")
 
     def search(self) -> Generator[None, None, None]:
-        """Looks for the highest rate at p90 ≤ `LIMIT_MS`, a trial a step."""
+        """Looks for the highest rate at p90 ≤ `LIMIT_MS`, a trial a step.
+
+        What is missed is tried once more: one stall of half a second is the p90 of five seconds, and no limit.
+        """
         held: list[dict[str, Any]] = []
         rates = climb(max(round(0.85 * self._closed[-1]), 10.0), trials=self._plan.trials)
         rate = next(rates)
         try:
             while True:
-                step = self.tried(rate, self._plan.seconds)
-                self.row.steps.append(step)
+                step = self._trial(rate)
+                if step["missed"]:
+                    yield
+                    step = self._trial(rate)
                 if not step["missed"]:
                     held.append(step)
                 rate = rates.send(not step["missed"])
@@ -175,6 +198,11 @@ class Contestant:
             self.row.rounds.append(float(end.value))
         best = max(held, key=lambda step: float(step["rate"]), default=None)
         self._cpu.append(sum(best["cpu_ms"].values()) if best else math.inf)
+
+    def _trial(self, rate: float) -> dict[str, Any]:
+        step = self.tried(rate, self._plan.seconds)
+        self.row.steps.append(step)
+        return step
 
     def at(self, rate: float, name: str) -> None:
         """A stated rate."""
@@ -192,10 +220,13 @@ class Contestant:
         return step
 
     def waits(self, seconds: float) -> float:
-        """Processor seconds a second while nobody asks it."""
+        """Processor seconds a second while nobody asks it; one that takes more than `RESTLESS` is stopped from now on."""
         before = self._subject.target.cpu_s()
         time.sleep(seconds)
-        return sum(difference(self._subject.target.cpu_s(), before).values()) / seconds
+        share = sum(difference(self._subject.target.cpu_s(), before).values()) / seconds
+        if share > RESTLESS:
+            self._subject.stop()
+        return share
 
     def conclude(self) -> Row:
         """The row, each figure from the middle round."""
@@ -244,7 +275,8 @@ def measure(peers: Sequence[Peer], plan: Plan, reference: Reference, logs: Path,
             contestants[-1].warm_up()
         for one in contestants:
             one.row.idle = one.waits(plan.warm_s)
-            tell(f"{one.row.title} takes {100 * one.row.idle:.1f} % of a core while it waits")
+            stops = "; stopped while others are asked" * (one.row.idle > RESTLESS)
+            tell(f"{one.row.title} takes {100 * one.row.idle:.1f} % of a core while it waits{stops}")
         for number in range(plan.rounds if contestants else 0):
             tell(f"round {number + 1} of {plan.rounds}")
             in_turn(contestants, plan)

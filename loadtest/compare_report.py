@@ -152,14 +152,15 @@ NOTES = """\
 The same weights, the same folded queries (none twice, so that no cache helps; ours is off), on cores that the load
 generator shares. All servers but (f) run at once and are loaded in turn: each is asked for the same thing before any is
 asked for the next, in three rounds, so that a machine that changes its speed changes it for all; each figure is from the
-middle round. Rates are open-loop: latency counts from when a request was due. TPS at p90 ≤ 25 ms is the highest rate held
-without a failure in trials of five seconds that close in to 5 %, the least and the most of the rounds in brackets;
-processor time is that of the server's processes at that rate, memory their proportional set size after the load. (a) runs
-the fp32 weights that the int8 graph was made from; (a*) is (a) with that graph. Infinity pools by itself and is given the
-same graph cut before its pooling. (f) is driven by perf_analyzer over gRPC with single queries, 2 to 64 in flight (at a
-rate, its latency counts from when a request left), before or after the others; its pairs with the gateway are medians of
-rounds taken in turn, against one Triton. Latency against (a) is judged by p90 at nine tenths of what (a) carries, the load
-at which cost is compared too."""
+middle round; a server that takes more than 2 % of a core while nobody asks it is stopped until it is asked again. Rates are
+open-loop: latency counts from when a request was due. TPS at p90 ≤ 25 ms is the highest rate held without a failure in
+trials of five seconds that close in to 5 %, each rate that is missed tried twice, the least and the most of the rounds in
+brackets; processor time is that of the server's processes at that rate, memory their proportional set size after the load,
+libraries that several of the servers map in shares. (a) runs the fp32 weights that the int8 graph was made from; (a*) is
+(a) with that graph. Infinity pools by itself and is given the same graph cut before its pooling. (f) is driven by
+perf_analyzer over gRPC with single queries, 2 to 64 in flight (at a rate, its latency counts from when a request left),
+before or after the others; its pairs with the gateway are medians of rounds taken in turn, against one Triton. Latency
+against (a) is judged by p90 at nine tenths of what (a) carries, the load at which cost is compared too."""
 
 
 def cosine(value: float | None) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,12 @@ class Target:
     def memory(self) -> int:
         """Proportional set size of the process tree in bytes: pages shared between its processes count once."""
         return sum(proportional_set(pid) for pid in tree(self.pid)) if self.pid else 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to every process of the tree."""
+        for pid in tree(self.pid) if self.pid else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def lookups(self) -> dict[str, float]:
         """Cache lookups so far by outcome: hit, miss, shared."""
@@ -78,6 +84,7 @@ def started(
         wait_until_ready(target.url + ready, process, log)
         yield target
     finally:
+        target.signal(signal.SIGCONT)  # whoever was stopped could not end
         below = {pid: born for pid in tree(process.pid)[1:] if (born := birth(pid))}
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

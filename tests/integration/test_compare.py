@@ -67,6 +67,27 @@ def test_what_a_server_leaves_behind_is_ended(tmp_path: Path) -> None:
     assert not running(below[0])
 
 
+def test_a_restless_server_stands_still_while_others_are_asked(tmp_path: Path) -> None:
+    """All its processes run when it is asked, and only then; one that is stopped can be ended."""
+    command = ("sh", "-c", LEAVES_A_CHILD.format(python=sys.executable))
+    with started({}, tmp_path / "log", command, "/") as target:
+        subject = Subject(OURS, target)
+        subject.stop()
+        pids = tree(target.pid or 0)
+        until_in(pids, "T")
+        found = subject.closed(1, 0.2)
+        assert found.failures == {"501": found.requests}  # it has no such route, and says so
+        until_in(pids, "T")
+    assert not any(running(pid) for pid in pids)
+
+
+def until_in(pids: list[int], state: str) -> None:
+    until = time.monotonic() + 5
+    while (states := {Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in pids}) != {state}:
+        assert time.monotonic() < until, states
+        time.sleep(0.02)
+
+
 def running(pid: int) -> bool:
     try:
         os.kill(pid, 0)

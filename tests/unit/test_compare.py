@@ -48,7 +48,7 @@ class Carries(Subject):
     """A server that holds so many requests a second; it writes down who was asked for what."""
 
     def __init__(self, name: str, tps: float, log: list[tuple[str, str]]) -> None:
-        self.target = Target("http://127.0.0.1:1")
+        self.target, self.stopped = Target("http://127.0.0.1:1"), False
         self._name, self._tps, self._turns = name, tps, log
 
     def open(self, rate_per_s: float, seconds: float) -> Figures:
