@@ -39,7 +39,7 @@ from loadtest.traffic import distinct, names
 LIMIT_MS = 25.0
 SAME = 0.99  # cosine between an embedding of the peer's and ours
 CHECKED = 64  # queries whose answers are compared
-RESTLESS = 0.02  # of a core, while nobody asks
+RESTLESS = 0.05  # of a core, while nobody asks
 WAKES_S = 0.5  # from when a stopped server may run again to when it is asked
 HOPELESS = 1.3  # a rate this many times the closed loop's is tried for a short while only
 TRIAL_S = 3.0  # of each rate, when settings are tried

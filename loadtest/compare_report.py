@@ -152,7 +152,7 @@ NOTES = """\
 The same weights, the same folded queries (none twice, so that no cache helps; ours is off), on cores that the load
 generator shares. All servers but (f) run at once and are loaded in turn: each is asked for the same thing before any is
 asked for the next, in three rounds, so that a machine that changes its speed changes it for all; each figure is from the
-middle round; a server that takes more than 2 % of a core while nobody asks it is stopped until it is asked again. Rates are
+middle round; a server that takes more than 5 % of a core while nobody asks it is stopped until it is asked again. Rates are
 open-loop: latency counts from when a request was due. TPS at p90 ≤ 25 ms is the highest rate held without a failure in
 trials of five seconds that close in to 5 %, each rate that is missed tried twice, the least and the most of the rounds in
 brackets; processor time is that of the server's processes at that rate, memory their proportional set size after the load,
