@@ -119,7 +119,7 @@ class Tally(Mapping[str, float]):
         """(table, name or word, what the row adds to it)."""
         share = fame(item.popularity)
         title, artist = fold(item.title), fold(item.artist)
-        for name in {title, artist} - {""}:
+        for name in dict.fromkeys(filter(None, (title, artist))):  # in order: a set's would change from start to start
             yield self._bare, name, share
             for word in name.split():
                 yield self.words, word, share

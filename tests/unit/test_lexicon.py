@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from app.domain import Item
 from app.lexicon import HOPELESS, Lexicon
+from app.settings import ROOT
 
 CATALOGUE = (
     Item("billie", "Billie Jean", artist="Michael Jackson", popularity=98.0),
@@ -155,3 +160,23 @@ def test_hopeless_readings_are_not_proposed(lexicon: Lexicon) -> None:
         least = min(costs.values(), default=0.0)
         assert [c.text for c in proposed] == [text for text, cost in costs.items() if cost <= least + HOPELESS]
     assert lexicon.proposals("billie jean", 5) == []
+
+
+READINGS = """
+from app.index.readers import read_items
+from app.domain import Item
+from app.lexicon import Lexicon
+from app.settings import ROOT
+lexicon = Lexicon(row for row in read_items(ROOT / "app" / "data" / "demo.csv") if isinstance(row, Item))
+for query in ("the news", "the shi", "the rising", "the chicks", "otis redding", "the mcelroys"):
+    print(query, [candidate.text for candidate in lexicon.candidates(query, 12)])
+"""
+
+
+def test_readings_are_the_same_at_each_start() -> None:
+    """Names that are equally near and trigrams equally rare come in the catalogue's order, not in that of Python's hashes."""
+    runs = [
+        subprocess.run([sys.executable, "-c", READINGS], capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+        for environment in ({**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2", "3"))
+    ]
+    assert len({run.stdout for run in runs}) == 1 and "the shins" in runs[0].stdout
