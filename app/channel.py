@@ -148,7 +148,7 @@ class Channel:
             meant_before = ""
             for target, want, dropped, over in zip(meant, wanted, drop, islice(above, 1, None), strict=True):
                 here = diagonal if letter == target else diagonal + substitute[want]
-                if (by_drop := left + dropped) < here:  # `min` would take as long as all the rest
+                if (by_drop := left + dropped) < here:  # a call of `min` costs more
                     here = by_drop
                 if (by_insert := over + insert[want]) < here:
                     here = by_insert

@@ -21,9 +21,8 @@ from app.parity_queries import Probe
 from app.settings import Settings
 from app.speller import MODEL as SPELLER
 from app.speller import OUTPUTS
-from app.stack import MODELS, ONE_PROCESS, canary
+from app.stack import canary, embedded
 from app.triton_client import TritonClient
-from app.triton_server import EmbeddedTriton
 
 LOCAL = "local"
 BATCHES = (1, 4, 16, 2, 32)  # sizes in turn: one engine may take another kernel for each
@@ -90,14 +89,11 @@ async def server(where: str, settings: Settings) -> AsyncIterator[InferenceBacke
         InvalidInput: it is none of these.
         SetupError: the embedded server does not start.
     """
-    repository, backends = _repository(where, settings), settings.model_repository.parent / "backends"
+    repository = _repository(where, settings)
     async with AsyncExitStack() as cleanup:
         url = where
         if repository is not None:
-            extra = ["--disable-auto-complete-config"]
-            triton = EmbeddedTriton(
-                repository, models=MODELS, config_name=ONE_PROCESS, canary=canary, backends=backends, extra_args=extra
-            )
+            triton = embedded(repository, canary=canary)
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.grpc_url

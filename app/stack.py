@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +30,16 @@ from app.settings import Settings
 from app.tls import triton_tls
 from app.tracing import triton_arguments
 from app.triton_client import TritonClient
+from app.triton_health import Canary
 from app.triton_sagemaker import SCHEME, SageMakerBackend
-from app.triton_server import EmbeddedTriton
+from app.triton_server import EmbeddedTriton, Ports
 
 if TYPE_CHECKING:
     from app.index.cluster import ClusterIndex
 
 log = logging.getLogger("searchbar")
 
-MODELS = (speller.MODEL, embedder.MODEL)  # that are asked, each in a process of its own:
-ONE_PROCESS = "one_process"  # their configuration in the repository (docs/adr/0028-one-process.md)
+ONE_PROCESS = "one_process"  # configuration of the two models that are asked (docs/adr/0028-one-process.md)
 EMBEDDER_WEIGHTS = Path("embedder_encoder") / "1" / "model.onnx"
 
 
@@ -69,6 +69,20 @@ async def infer_once(backend: InferenceBackend) -> None:
         raise SetupError("the embedder answered numbers that are not finite")
 
 
+def embedded(
+    repository: Path, *, canary: Canary | None, ports: Ports | None = None, extra_args: Sequence[str] = ()
+) -> EmbeddedTriton:
+    """A Triton of our own that serves speller and embedder of `repository`, each as one process; not started."""
+    return EmbeddedTriton(
+        repository,
+        models=(speller.MODEL, embedder.MODEL),
+        config_name=ONE_PROCESS,
+        canary=canary,
+        ports=ports,
+        extra_args=["--disable-auto-complete-config", *extra_args],
+    )
+
+
 @asynccontextmanager
 async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend, EmbeddedTriton | None]]:
     """A connected inference backend: the external Triton or SageMaker endpoint of the settings, or an embedded Triton.
@@ -81,15 +95,7 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
         triton = None
         url = settings.triton
         if url is None:
-            repository = settings.model_repository
-            triton = EmbeddedTriton(
-                repository,
-                models=MODELS,
-                config_name=ONE_PROCESS,
-                canary=canary,
-                backends=repository.parent / "backends",
-                extra_args=["--disable-auto-complete-config", *triton_arguments(settings)],
-            )
+            triton = embedded(settings.model_repository, canary=canary, extra_args=triton_arguments(settings))
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.grpc_url

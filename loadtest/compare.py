@@ -173,8 +173,7 @@ class Contestant:
     def closed(self) -> None:
         """Many callers who never pause."""
         self._closed.append(self._subject.closed(self._plan.callers, self._plan.closed_s).answered_per_s)
-        p50 = self._alone[-1]["p50_ms"] if self._alone else math.nan
-        self._tell(f"{self.row.title}: {self._closed[-1]:.0f}/s closed loop, p50 {p50:.1f} ms alone")
+        self._tell(f"{self.row.title}: {self._closed[-1]:.0f}/s closed loop, p50 {self._alone[-1]['p50_ms']:.1f} ms alone")
 
     def search(self) -> Generator[None, None, None]:
         """Looks for the highest rate at p90 ≤ `LIMIT_MS`, a trial a step.

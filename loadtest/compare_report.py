@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import InvalidInput
 from loadtest.compare import LIMIT_MS, TRIAL_S
-from loadtest.cost import BUSY, COST_SAVED, LATENCY_SAVED, OURS, latency_saved, saved
+from loadtest.cost import COST_SAVED, LATENCY_SAVED, OURS, latency_saved, named, saved
 from training.evaluation.markdown import table
 from training.evaluation.sections import write_section
 
@@ -101,7 +101,7 @@ def verdicts(body: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
 def rows_of(body: Mapping[str, Any]) -> list[list[str]]:
     """The table's cells, header first."""
     rates = list(dict.fromkeys(rate for row in body["servers"] for rate in row["at"]))
-    columns = (f"p50 / p90 / p99 ms at {'9/10 of what (a) carries' if rate == BUSY else f'{rate}/s'}" for rate in rates)
+    columns = (f"p50 / p90 / p99 ms at {named(rate)}" for rate in rates)
     header = ["", "server", "weights", f"TPS at p90 ≤ {LIMIT_MS:g} ms", *columns]
     found = [[*header, "CPU s per 1 000", "memory MiB"]]
     for row in body["servers"]:

@@ -134,7 +134,11 @@ def latency_saved(servers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for rate, theirs in before["at"].items():
         mine = ours["at"].get(rate)
         if mine and not theirs["missed"] and not mine["missed"]:
-            load = "9/10 of what (a) carries" if rate == BUSY else f"{rate}/s"
             for quantile in ("p50", "p90"):
-                found[f"{quantile} at {load}"] = 1 - mine[f"{quantile}_ms"] / theirs[f"{quantile}_ms"]
+                found[f"{quantile} at {named(rate)}"] = 1 - mine[f"{quantile}_ms"] / theirs[f"{quantile}_ms"]
     return found
+
+
+def named(rate: str) -> str:
+    """A load of a comparison in words."""
+    return f"{10 * BUSY_SHARE:g}/10 of what (a) carries" if rate == BUSY else f"{rate}/s"

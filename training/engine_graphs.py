@@ -10,12 +10,10 @@ one an output channel for weights, both symmetric: TensorRT takes them as they a
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tokenizers import Tokenizer
 
 from training.embedder.export import export_fp32 as export_embedder
+from training.local import load_module
 from training.speller.export import export_fp32 as export_speller
 
 ENGINES = ("speller_encoder", "speller_decoder", "embedder_encoder")
@@ -81,24 +80,18 @@ def calibration(graphs: Path, queries: list[str], repository: Path) -> dict[str,
     tokenizers = {
         m: Tokenizer.from_file(str(repository / f"{m}_tokenize" / "1" / "tokenizer.json")) for m in ("speller", "embedder")
     }
-    aggressive = _decoding(repository)
+    aggressive: Any = load_module(repository / "speller_generate" / "1" / "aggressive.py")
 
-    def run(engine: str, feeds: Feeds) -> list[Any]:
+    def run(engine: str, feeds: Feeds, outputs: list[str] | None = None) -> list[Any]:
         seen[engine].append(feeds)
-        found: list[Any] = sessions[engine].run(None, feeds)
+        found: list[Any] = sessions[engine].run(outputs, feeds)
         return found
 
     for start in range(0, len(queries), BATCH):
         batch = queries[start : start + BATCH]
         run("embedder_encoder", _padded(tokenizers["embedder"], batch, 0, least=8))
-        source = _padded(tokenizers["speller"], batch, aggressive.PAD, least=1)
-        (hidden,) = run("speller_encoder", source)
-        ids = source["input_ids"].astype(np.int32)
-
-        def verify(trees: Feeds, hidden: np.ndarray = hidden, source: Feeds = source) -> list[Any]:
-            return run("speller_decoder", {"hidden": hidden, "attention_mask": source["attention_mask"], **trees})
-
-        aggressive.decode(ids, ids[:, None], verify)
+        ids = _padded(tokenizers["speller"], batch, aggressive.PAD, least=1)["input_ids"].astype(np.int32)
+        aggressive.generate(ids, ids[:, None], run)
     return seen
 
 
@@ -109,15 +102,6 @@ def _padded(tokenizer: Tokenizer, texts: list[str], pad: int, least: int) -> Fee
     for at, row in enumerate(rows):
         ids[at, : len(row)], mask[at, : len(row)] = row, 1
     return {"input_ids": ids, "attention_mask": mask}
-
-
-def _decoding(repository: Path) -> ModuleType:
-    """The decoding of the model repository, which is no package."""
-    spec = importlib.util.spec_from_file_location("aggressive", repository / "speller_generate" / "1" / "aggressive.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -11,13 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import onnxruntime
-from tokenizers import Tokenizer
 
-from app.inference import Array
+from app.inference import Array, text_tensor
 
-PAD = 1
+PAD = 1  # of the speller
 
 
 def load_module(path: Path) -> ModuleType:
@@ -30,20 +28,25 @@ def load_module(path: Path) -> ModuleType:
 
 
 class LocalBackend:
-    """`app.inference.InferenceBackend` over a model repository on disk."""
+    """`app.inference.InferenceBackend` over a model repository on disk, whose own tokenizers and decoding it runs."""
 
     def __init__(self, repository: Path, threads: int = 1) -> None:
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._repository = repository
-        self.aggressive: Any = load_module(repository / "speller_generate" / "1" / "aggressive.py")
-        self._encoder = self._session("speller_encoder")
-        self._decoder = self._session("speller_decoder")
-        self._tokenizer = Tokenizer.from_file(str(repository / "speller_tokenize" / "1" / "tokenizer.json"))
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.enable_truncation(64)
-        self._embedder: tuple[onnxruntime.InferenceSession, Tokenizer] | None = None
+        self.aggressive: Any = self._part("speller_generate", "aggressive.py")
+        tokenize, detokenize = self._part("speller_tokenize", "bpe.py"), self._part("speller_detokenize", "texts.py")
+        self._tokens = tokenize.Tokens(self._tokenizer("speller_tokenize"))
+        self._texts = detokenize.Texts(self._tokenizer("speller_detokenize"))
+        self._engines = {model: self._session(model) for model in ("speller_encoder", "speller_decoder")}
+        self._embedder: tuple[onnxruntime.InferenceSession, Any] | None = None
         self.passes: list[int] = []  # decoder passes of each query asked so far
+
+    def _part(self, model: str, file: str) -> Any:
+        return load_module(self._repository / model / "1" / file)
+
+    def _tokenizer(self, model: str) -> Path:
+        return self._repository / model / "1" / "tokenizer.json"
 
     def _session(self, model: str) -> onnxruntime.InferenceSession:
         path = self._repository / model / "1" / "model.onnx"
@@ -63,38 +66,23 @@ class LocalBackend:
     def encode(self, texts: Sequence[Sequence[str]]) -> Array:
         """[batch, n] texts → [batch, n, tokens] int32, padded; an empty text or one that a row lacks is padding alone."""
         count = max(map(len, texts))
-        found = self._tokenizer.encode_batch_fast([text for row in texts for text in row if text])
-        ids = np.full((len(texts), count, max(map(len, found), default=1)), PAD, np.int32)
-        encodings = iter(found)
-        for r, row in enumerate(texts):
-            for c, text in enumerate(row):
-                if text:
-                    tokens = next(encodings).ids
-                    ids[r, c, : len(tokens)] = tokens
-        return ids
+        found: Array = self._tokens(text_tensor([[*row, *[""] * (count - len(row))] for row in texts]))
+        return found
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Texts without special tokens."""
-        return [text.strip() for text in self._tokenizer.decode_batch(ids)]
+        return [text.decode() for text in self._texts(ids)[:, 0]]
 
     def verifier(self, sources: Array) -> Any:
         """The decoder pass over encodings of `sources` [batch, tokens], as `aggressive.decode` wants it."""
-        ids = sources.astype(np.int64)
-        mask = (ids != PAD).astype(np.int64)
-        (hidden,) = self._encoder.run(None, {"input_ids": ids, "attention_mask": mask})
-
-        def verify(trees: Mapping[str, Array]) -> Any:
-            return self._decoder.run(None, {"hidden": hidden, "attention_mask": mask, **trees})
-
-        return verify
+        return self.aggressive.verifier(sources, lambda model, feeds, outputs: self._engines[model].run(outputs, feeds))
 
     def _spell(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        queries, proposals = ([[t.decode() for t in row] for row in inputs[name]] for name in ("QUERY", "CANDIDATES"))
-        sources, candidates = self.encode(queries)[:, 0], self.encode(proposals)
+        sources, candidates = self._tokens(inputs["QUERY"])[:, 0], self._tokens(inputs["CANDIDATES"])
         decoded, logprob, scores, own, passes = self.aggressive.decode(sources, candidates, self.verifier(sources))
         self.passes += passes.tolist()
         return {
-            "TEXT": np.array([[text.encode()] for text in self.decode(decoded)], np.object_),
+            "TEXT": self._texts(decoded),
             "LOGPROB": logprob[:, None],
             "QUERY_LOGPROB": own[:, None],
             "CANDIDATE_LOGPROBS": scores,
@@ -102,13 +90,8 @@ class LocalBackend:
 
     def _embed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self._embedder is None:
-            tokenizer = Tokenizer.from_file(str(self._repository / "embedder_tokenize" / "1" / "tokenizer.json"))
-            tokenizer.encode_special_tokens = True
-            tokenizer.enable_truncation(64)
-            tokenizer.enable_padding()
-            self._embedder = (self._session("embedder_encoder"), tokenizer)
-        session, tokenizer = self._embedder
-        found = tokenizer.encode_batch([t.decode() for t in inputs["QUERY"][:, 0]])
-        ids = np.array([e.ids for e in found], np.int64)
-        mask = np.array([e.attention_mask for e in found], np.int64)
+            tokens = self._part("embedder_tokenize", "wordpiece.py").Tokens(self._tokenizer("embedder_tokenize"))
+            self._embedder = (self._session("embedder_encoder"), tokens)
+        session, tokens = self._embedder
+        ids, mask = tokens(inputs["QUERY"][:, 0])
         return {"EMBEDDING": session.run(None, {"input_ids": ids, "attention_mask": mask})[0]}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.triton_install import find_install, locked_control
 
-MODELS = ("speller", "embedder")  # that are asked, each in a process of its own (docs/adr/0028-one-process.md)
+MODELS, CONFIG = ("speller", "embedder"), "one_process"  # docs/adr/0028-one-process.md
 METRICS = "summary_latencies=true"
 
 
@@ -24,7 +24,6 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="directory that holds models/ and backends/")
-    parser.add_argument("--config", default="one_process", help="chooses configs/<name>.pbtxt")
     parser.add_argument("--address", default="0.0.0.0")
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--grpc-port", type=int, default=8001)
@@ -37,7 +36,7 @@ def main() -> None:
         str(install.binary),
         f"--model-repository={given.root / 'models'}",
         f"--backend-directory={backends}",
-        f"--model-config-name={given.config}",
+        f"--model-config-name={CONFIG}",
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in MODELS),
         "--disable-auto-complete-config",

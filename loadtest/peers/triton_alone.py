@@ -10,24 +10,15 @@ import asyncio
 import signal
 
 from app.settings import Settings
-from app.stack import MODELS, ONE_PROCESS
-from app.triton_server import EmbeddedTriton, Ports
+from app.stack import embedded
+from app.triton_server import Ports
 
 
 async def main(ports: Ports) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    repository = Settings().model_repository
-    triton = EmbeddedTriton(
-        repository,
-        models=MODELS,
-        config_name=ONE_PROCESS,
-        canary=None,
-        backends=repository.parent / "backends",
-        ports=ports,
-        extra_args=["--disable-auto-complete-config"],
-    )
+    triton = embedded(Settings().model_repository, canary=None, ports=ports)
     await triton.start()
     try:
         await stopped.wait()

@@ -124,7 +124,12 @@ def decode(sources, candidates, verify):
 
 
 def generate(sources, candidates, call):
-    """`decode` by the speller's two engines; the same arguments and results.
+    """`decode` by the speller's two engines; the same results. `call` as in `verifier`."""
+    return decode(sources, candidates, verifier(sources, call))
+
+
+def verifier(sources, call):
+    """The decoder's pass over the encoder's output for `sources`, as `decode` wants it.
 
     Args:
         call: (engine's model, inputs by name, names of outputs) → the outputs.
@@ -137,7 +142,7 @@ def generate(sources, candidates, call):
         feeds = {"hidden": hidden, "attention_mask": mask, **trees}
         return call("speller_decoder", feeds, ["argmax", "best", "logprob"])
 
-    return decode(sources, candidates, verify)
+    return verify
 
 
 def strip(ids):
