@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import resource
 import signal
 import socket
+import struct
 import time
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -49,6 +51,7 @@ KEEP_ALIVE_S = 75
 GRACE_S = 10  # for what is under way when the server stops; then it is answered 503
 LAST_CALLS = 10  # of 0.05 s, for what is sent on connections that are open, before those without a request are closed
 CHECK_TICKS = 5  # of 0.1 s, between looks at connections that take too long
+SO_ATTACH_FILTER, BPF_RETURN = 26, 0x06  # Linux; linux/filter.h
 OTHER_DESCRIPTORS = 256  # of the index, of Triton's pipes and channels
 
 
@@ -147,13 +150,14 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _accept_the_last(self, sockets: list[socket.socket]) -> None:
-        """Stop listening. Closing a socket resets the connections in its backlog: they are taken out first."""
+        """Stop listening. Closing a socket resets the connections in its backlog: it is emptied first, and kept so."""
         kept = [sock.dup() for sock in sockets]
         for server in self.servers:
             server.close()
         protocol = partial(self.shared.protocol, self.config, self.server_state, self.lifespan.state)
         accepted = []
         for sock in kept:
+            drop_newcomers(sock)
             sock.setblocking(False)
             with suppress(BlockingIOError):
                 while True:
@@ -161,6 +165,18 @@ class Server(uvicorn.Server):
             sock.close()
         for connection in accepted:
             await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+
+
+def drop_newcomers(listening: socket.socket) -> None:
+    """Let a listening socket drop the packets of whoever connects from now on, so that its backlog can be emptied for good.
+
+    They are sent again after a second, and find another server on the port or are refused. Linux alone has it (socket(7),
+    `SO_ATTACH_FILTER`); elsewhere who connects in the last microseconds is reset.
+    """
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))  # accept no byte of a packet
+    program = struct.pack("HL", 1, ctypes.addressof(instruction))
+    with suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 async def serve_until_stopped(settings: Settings, console: Console) -> None:
