@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -123,6 +123,7 @@ class FakeIndex:
     it can be late or away. It never looks at vectors; what the real adapters make of them is in tests/contract.
 
     Attributes:
+        rows: the items.
         latency_s: time a query takes.
         failure: what `query` and `count` raise, if anything.
         write_failures: what the next calls of `upsert` and `delete` raise, one each; None lets one through.
@@ -130,7 +131,7 @@ class FakeIndex:
     """
 
     def __init__(self, items: Sequence[Item]) -> None:
-        self._items = list(items)
+        self.rows = list(items)
         self.latency_s = 0.0
         self.failure: SearchbarError | None = None
         self.write_failures: list[SearchbarError | None] = []
@@ -151,26 +152,27 @@ class FakeIndex:
     async def count(self) -> int:
         if self.failure:
             raise self.failure
-        return len(self._items)
+        return len(self.rows)
 
-    def items(self) -> Iterator[Item]:
-        return iter(self._items)
+    async def items(self) -> AsyncIterator[Item]:
+        for item in self.rows:
+            yield item
 
     async def get(self, ids: Sequence[str]) -> list[Item]:
         """See `WritableIndex.get`."""
-        return [item for item in self._items if item.id in ids]
+        return [item for item in self.rows if item.id in ids]
 
     async def upsert(self, items: Sequence[Item], vectors: npt.NDArray[np.float32]) -> None:
         """See `WritableIndex.upsert`; when it fails nothing is written."""
         assert vectors.shape == (len(items), DIMENSIONS)
         await self._may_fail()
         fresh = {item.id: item for item in items}
-        self._items = [item for item in self._items if item.id not in fresh] + list(fresh.values())
+        self.rows = [item for item in self.rows if item.id not in fresh] + list(fresh.values())
 
     async def delete(self, ids: Sequence[str]) -> None:
         """See `WritableIndex.delete`."""
         await self._may_fail()
-        self._items = [item for item in self._items if item.id not in ids]
+        self.rows = [item for item in self.rows if item.id not in ids]
 
     async def _may_fail(self) -> None:
         await asyncio.sleep(self.latency_s)
@@ -184,7 +186,7 @@ class FakeIndex:
     def _ranked(self, query: IndexQuery) -> list[Hit]:
         words = set(query.text.split())
         hits = []
-        for item in self._items:
+        for item in self.rows:
             fields = {"title": item.title, "artist": item.artist, "text": " ".join((*item.genres, *item.moods, item.kind))}
             shared = {name: words & set(fold(text).split()) for name, text in fields.items()}
             score = len(set().union(*shared.values())) + item.popularity / 1000

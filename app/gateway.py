@@ -20,6 +20,7 @@ from app.embedder import Embedder
 from app.errors import DeadlineExceeded, SearchbarError
 from app.index.address import ClusterAddress
 from app.index.base import VectorIndex
+from app.index.process import IndexProcess
 from app.inference import InferenceBackend
 from app.lexicon import Lexicon
 from app.near_names import NearNames
@@ -31,6 +32,7 @@ from app.speller import MODEL as SPELLER
 from app.speller import Policy, Speller
 from app.telemetry import Telemetry
 
+INDEX = "index"
 CANARY = "smels like teen sprit"
 
 Result = TypeVar("Result")
@@ -82,6 +84,8 @@ class Gateway:
         kept = 0 if isinstance(settings.index, ClusterAddress) else min(settings.cache_entries, settings.search_cache_entries)
         answers: AnswerCache[Asked, SearchAnswer] = AnswerCache(kept, settings.cache_ttl_s)
         readings: AnswerCache[Asked, list[Hit]] = AnswerCache(kept, settings.cache_ttl_s)
+        if isinstance(index, IndexProcess):
+            index.observe = partial(limit.observe, INDEX)
         near = NearNames(lexicon, completions)
         service = SearchService(
             speller, embedder, index, near, deadline_s=settings.deadline_s, cache=answers, readings=readings

@@ -70,6 +70,7 @@ class Lexicon:
         self._near_words = SymmetricDeletes(self.words)
         self._near_names = NgramLookup(self.names.proposed())
         self._readings = lru_cache(REMEMBERED)(self._find_readings)
+        self._proposals = lru_cache(REMEMBERED)(self._find_proposals)
         self._options = lru_cache(REMEMBERED_WORDS)(self._find_options)
         self._rotations = lru_cache(REMEMBERED_NAMES)(self._find_rotations)
         self._weigh()
@@ -85,6 +86,7 @@ class Lexicon:
         self._near_words.update(changes.words, changes.lost_words)
         self._near_names.update(changes.names, changes.lost_names)
         self._readings.cache_clear()
+        self._proposals.cache_clear()
         self._options.cache_clear()
         self._rotations.cache_clear()
         self._weigh()
@@ -123,6 +125,9 @@ class Lexicon:
 
     def proposals(self, query: str, limit: int) -> list[Candidate]:
         """Readings worth scoring, at most `limit`: the `rivals` of a name, else the `candidates` that are not hopeless."""
+        return list(self._proposals(query, limit))
+
+    def _find_proposals(self, query: str, limit: int) -> list[Candidate]:
         if query in self.names:
             return self.rivals(query, limit)
         found = self.candidates(query, limit)

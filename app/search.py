@@ -1,4 +1,4 @@
-"""One search: spelling and embedding at the same time, retrieval for both readings, one merged answer."""
+"""One search: what the speller makes of the query, retrieval of the readings that may be meant, one merged answer (ADR 30)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from app.fanout import FanOut
 from app.index.base import VectorIndex
 from app.text import fold, normalise
 
+PATIENCE = 0.1  # of the deadline: how long a query that may be replaced waits for the speller before it is searched as typed
 MODEL_SHARE = 0.7  # of the deadline: what the models leave, the index has for an answer without them
 RRF_K = 60  # reciprocal rank fusion's constant (Cormack, Clarke and Buettcher, SIGIR 2009)
 FOLDED = 20_000  # names kept folded
@@ -26,6 +27,9 @@ SECOND_READING = 0.3  # weight of the reading that the search bar does not show 
 class SpellerPart(Protocol):
     async def correct(self, query: str) -> Correction:
         """See `speller.Speller.correct`."""
+
+    def doubts(self, query: str) -> bool:
+        """See `speller.Speller.doubts`."""
 
 
 class EmbedderPart(Protocol):
@@ -72,7 +76,11 @@ class SearchService:
         self._deadline_s = deadline_s
 
     async def search(self, query: str, limit: int, filters: Filters) -> SearchAnswer:
-        """The best `limit` items for `query`, as typed and as corrected.
+        """The best `limit` items for `query`: as typed, as corrected, or both.
+
+        A query that is replaced is searched as corrected, and as typed where that leaves the page unfilled. Any other one is
+        searched as typed, and a reading that is only suggested beside it. Where nothing hints at a replacement, and where the
+        speller takes long, neither waits for the other.
 
         Raises:
             IndexUnavailable, DeadlineExceeded: the index did not answer, so nothing is left to show.
@@ -95,30 +103,41 @@ class SearchService:
 
     async def _search(self, typed: str, limit: int, filters: Filters) -> SearchAnswer:
         async with FanOut(self._deadline_s) as parts:
-            (as_typed, _), (correction, as_corrected) = await asyncio.gather(
-                self._retrieve(parts, typed, limit, filters, near=True), self._retrieve_corrected(parts, typed, limit, filters)
-            )
+            spelling = parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
+            if self._speller.doubts(typed):
+                await asyncio.wait([spelling], timeout=PATIENCE * self._deadline_s)
+            as_typed = as_corrected = None
+            if spelling.done() and replaces(correction := spelling.result()):
+                as_corrected = await self._retrieve_corrected(parts, typed, spelling, limit, filters)
+                if as_corrected is None or len(as_corrected) < limit:
+                    as_typed, _ = await self._retrieve(parts, typed, limit, filters, near=True)
+            else:
+                (as_typed, _), as_corrected = await asyncio.gather(
+                    self._retrieve(parts, typed, limit, filters, near=True),
+                    self._retrieve_corrected(parts, typed, spelling, limit, filters),
+                )
+            correction = await spelling
         if as_typed is None and as_corrected is None:
             raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
         hits = merge(as_typed or [], as_corrected or [], correction)[:limit]
         return SearchAnswer(typed, offer(typed, correction, hits), hits, tuple(parts.degraded), parts.timings_ms)
 
     async def _retrieve_corrected(
-        self, parts: FanOut, typed: str, limit: int, filters: Filters
-    ) -> tuple[Correction | None, list[Hit] | None]:
-        """What the speller makes of `typed`, and the hits for its reading where that is another one."""
-        correction = await parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
+        self, parts: FanOut, typed: str, spelling: asyncio.Task[Correction | None], limit: int, filters: Filters
+    ) -> list[Hit] | None:
+        """The hits for what the speller makes of `typed`, where that is another reading."""
+        correction = await spelling
         if correction is None or fold(correction.corrected) == fold(typed):
-            return correction, None
+            return None
         asked = fold(correction.corrected), limit, filters
         if (known := self.readings.held(asked, noted=False)) is not None:  # the span is of the whole search
-            return correction, known
+            return known
         self.readings.misses += 1
         since = self.readings.cleared
         found, whole = await self._retrieve(parts, correction.corrected, limit, filters)
         if found is not None and whole:
             self.readings.hold(asked, found, since)
-        return correction, found
+        return found
 
     async def _retrieve(
         self, parts: FanOut, text: str, limit: int, filters: Filters, *, near: bool = False
@@ -133,6 +152,11 @@ class SearchService:
         vector = await embedding
         found = await parts.start("index", self._index.query([IndexQuery(fold(text), vector, limit, filters, names)]))
         return None if found is None else found[0], vector is not None
+
+
+def replaces(correction: Correction | None) -> bool:
+    """Whether the search bar shows results for another reading than the one typed."""
+    return correction is not None and correction.action == "replace"
 
 
 def merge(as_typed: Sequence[Hit], as_corrected: Sequence[Hit], correction: Correction | None) -> list[Hit]:

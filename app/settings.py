@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     index: Annotated[Path | InstanceOf[ClusterAddress], NoDecode, BeforeValidator(index_address)] = Field(
         ROOT / "var" / "demo-index", description="index to serve: a directory, or qdrant://host:6333/collection"
     )
+    index_processes: int = Field(
+        1, ge=0, description="processes that answer from an index directory, 1 where it is changed; 0: the gateway's own"
+    )
     index_api_key: SecretStr | None = Field(None, description="key of the Qdrant server, when the index is on one")
     triton: str | None = Field(None, description="running Triton: host:port (gRPC) or sagemaker://ENDPOINT; unset starts one")
     triton_ca: Path | None = Field(None, description="PEM certificates that a running Triton is checked against; unset: no TLS")

@@ -117,6 +117,11 @@ class Speller:
         # Queries that fold alike share the answer; each shows its own accents where it stays as typed.
         return replace(found, query=shown, corrected=shown if found.corrected == typed else found.corrected)
 
+    def doubts(self, query: str) -> bool:
+        """Whether there is another reading that may replace `query`; known at once, for no model is asked."""
+        typed = fold(normalise(query))
+        return not self.lexicon.is_name(typed) and bool(self.lexicon.proposals(typed, MAX_CANDIDATES))
+
     async def _judge(self, typed: str, lexicon: Lexicon) -> Correction:
         """The correction of a folded query."""
         # A name of the catalogue is what was meant: the model is asked only where a far more famous name is a slip away.

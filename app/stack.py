@@ -24,6 +24,7 @@ from app.index.base import VectorIndex, WritableIndex
 from app.index.edge import EdgeIndex
 from app.index.edge_live import LiveEdgeIndex
 from app.index.manifest import EXTERNAL, Manifest
+from app.index.process import IndexProcess
 from app.inference import InferenceBackend, text_tensor
 from app.lexicon import Lexicon
 from app.settings import Settings
@@ -117,9 +118,9 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         IndexUnavailable: there is no usable index.
     """
     async with AsyncExitStack() as cleanup:
-        index = open_index(settings)
+        index = await open_index(settings)
         cleanup.push_async_callback(index.close)
-        items = list(index.items())
+        items = [item async for item in index.items()]
         lexicon, completions = Lexicon(items), Completions(items)
         client, triton = await cleanup.enter_async_context(inference(settings))
         gateway = Gateway.build(settings, client, index, lexicon, completions)
@@ -130,23 +131,29 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         if triton is not None:
             gateway.telemetry.restarts.set_function(lambda: triton.restarts)
             triton.on_restart = gateway.forget
+        if isinstance(index, IndexProcess):
+            gateway.telemetry.index_restarts.set_function(lambda: index.restarts)
         check_weights(settings, index.manifest)
         await check_dimensions(gateway.embedder, index)
         log.info("serving %d items from %s", await index.count(), settings.index)
         yield Stack(gateway, triton)
 
 
-def open_index(settings: Settings) -> EdgeIndex | ClusterIndex:
-    """The index of the settings: in this process, or on a Qdrant server, which is asked for it here.
+async def open_index(settings: Settings) -> EdgeIndex | IndexProcess | ClusterIndex:
+    """The index of the settings: in processes of its own, in this one, or on a Qdrant server, which is asked for it here.
 
     With an admin key it is a `WritableIndex`, and the embedded one is locked for this process.
 
     Raises:
         IndexUnavailable: there is no usable index, or the server is away.
-        SetupError: another process has the embedded index open, and one of the two changes it.
+        SetupError: another process has the embedded index open, and one of the two changes it; or the settings want several
+            processes for an index that is changed.
     """
     if not isinstance(settings.index, ClusterAddress):
-        return LiveEdgeIndex.open(settings.index) if settings.admin_key else EdgeIndex.open(settings.index)
+        alone = settings.admin_key is not None
+        if settings.index_processes:
+            return await IndexProcess.start(settings.index, alone=alone, processes=settings.index_processes)
+        return LiveEdgeIndex.open(settings.index) if alone else EdgeIndex.open(settings.index)
     from app.index.cluster import ClusterIndex  # half a second that the embedded index need not wait for
     from app.index.cluster_engine import Server
 

@@ -98,6 +98,7 @@ class Telemetry:
         )
         self.degraded = Counter("searchbar_degraded_total", "Answers that left a part out", ["part"], registry=self.registry)
         self.restarts = Gauge("searchbar_triton_restarts", "Restarts of the embedded Triton", registry=self.registry)
+        self.index_restarts = Gauge("searchbar_index_restarts", "Restarts of the index's processes", registry=self.registry)
         self.connections = Gauge("searchbar_connections", "Connections open", registry=self.registry)
         self.refused = Counter(
             "searchbar_connections_refused_total", "Connections closed before a request was complete", ["reason"],

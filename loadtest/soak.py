@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from app.index.wire import PROCESS as INDEX
 from app.triton_launcher import owner_prefix
 from loadtest.openloop import Request, Sample, drive
 from loadtest.scenarios import SEED, STATED
-from loadtest.server import Target, proportional_set, tree
+from loadtest.server import Target, process_cpu, proportional_set, tree
 
 SCENARIO = STATED["mixed-zipf"]
 # Caches that are full when the warm-up is over: one that fills is not a leak. So small, they also ask the models more.
@@ -36,14 +37,15 @@ class Reading:
 
     Attributes:
         second: of the run.
-        gateway_mib, triton_mib: anonymous memory of the gateway, and of all that it has started. Files that are mapped are left
-            out: what they weigh depends on who else on the machine maps them.
+        gateway_mib, index_mib, triton_mib: anonymous memory of the gateway, of the index's processes and of all else it has
+            started. Files that are mapped are left out: what they weigh depends on who else on the machine maps them.
         descriptors, threads: of all its processes.
         shared_mib: files in /dev/shm that belong to it.
     """
 
     second: float
     gateway_mib: float
+    index_mib: float
     triton_mib: float
     descriptors: int
     threads: int
@@ -53,6 +55,7 @@ class Reading:
 # What a series may grow between warm-up and end, by its fitted line: a share of its mean, or so much where that is more.
 BOUNDS = {
     "gateway_mib": (0.05, 8.0),
+    "index_mib": (0.05, 8.0),
     "triton_mib": (0.05, 8.0),
     "descriptors": (0.0, 8.0),
     "threads": (0.0, 4.0),
@@ -73,11 +76,13 @@ def read(target: Target, second: float) -> Reading:
     """The present reading of a server of ours."""
     assert target.pid is not None
     pids = tree(target.pid)
+    indexes = [pid for pid in pids[1:] if (cpu := process_cpu(pid)) and cpu[0] == INDEX]
     prefix = owner_prefix(target.pid)
     return Reading(
         round(second, 1),
         proportional_set(target.pid, ANONYMOUS) / MIB,
-        sum(proportional_set(pid, ANONYMOUS) for pid in pids[1:]) / MIB,
+        sum(proportional_set(pid, ANONYMOUS) for pid in indexes) / MIB,
+        sum(proportional_set(pid, ANONYMOUS) for pid in pids[1:] if pid not in indexes) / MIB,
         sum(entries(f"/proc/{pid}/fd") for pid in pids),
         sum(entries(f"/proc/{pid}/task") for pid in pids),
         sum(file.stat().st_blocks * 512 for file in Path("/dev/shm").glob(f"{prefix}*")) / MIB,

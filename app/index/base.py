@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from app.domain import Hit, IndexQuery, Item
 
 
 class VectorIndex(Protocol):
-    """Hybrid retrieval over catalogue items. Implementations: `index/edge.py` (in process), `fakes.FakeIndex`."""
+    """Hybrid retrieval over catalogue items: `index/process.py` over `index/edge.py`, `index/cluster.py`, `fakes.FakeIndex`."""
 
     @property
     def dimensions(self) -> int:
@@ -28,7 +28,7 @@ class VectorIndex(Protocol):
     async def count(self) -> int:
         """How many items it holds."""
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> AsyncIterator[Item]:
         """All items, in no particular order: what the lexicon is built from."""
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ that the next question is answered by the new version; what the gateway read at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -101,20 +101,17 @@ class ClusterIndex:
         with border("the index cannot be counted"):
             return (await client.count(self._collection, exact=True)).count
 
-    def items(self) -> Iterator[Item]:
-        """See `VectorIndex.items`; `PAGE` items are read at a time, by a client of their own, and block."""
-        self._open_client()
-        client = self._connection.client()
+    async def items(self) -> AsyncIterator[Item]:
+        """See `VectorIndex.items`; `PAGE` items are read at a time."""
+        client = self._open_client()
         offset: Any = None
-        try:
-            while True:
-                with border("the index cannot be read"):
-                    records, offset = client.scroll(self._collection, limit=PAGE, offset=offset, with_payload=True)
-                yield from (to_item(record.payload or {}) for record in records)
-                if offset is None:
-                    return
-        finally:
-            client.close()
+        while True:
+            with border("the index cannot be read"):
+                records, offset = await client.scroll(self._collection, limit=PAGE, offset=offset, with_payload=True)
+            for record in records:
+                yield to_item(record.payload or {})
+            if offset is None:
+                return
 
     async def get(self, ids: Sequence[str]) -> list[Item]:
         """See `WritableIndex.get`."""

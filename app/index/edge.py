@@ -12,7 +12,7 @@ items, two sides: 0.21 ms for the batch and 0.09 ms for 50 payloads, against 0.4
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -118,16 +118,22 @@ class EdgeIndex:
         """See `VectorIndex.count`."""
         return items_in(self._open_shard())
 
-    def items(self) -> Iterator[Item]:
+    async def items(self) -> AsyncIterator[Item]:
         """See `VectorIndex.items`; `PAGE` items are read at a time."""
-        offset: Any = None
+        offset: int | None = None
         while True:
-            with border("the index cannot be read"):
-                records, offset = self._open_shard().scroll(qdrant.ScrollRequest(offset=offset, limit=PAGE, with_payload=True))
-            for record in records:
-                yield to_item(record.payload or {})
+            page, offset = self.page(offset)
+            for item in page:
+                yield item
             if offset is None:
                 return
+            await asyncio.sleep(0)
+
+    def page(self, offset: int | None) -> tuple[list[Item], int | None]:
+        """`PAGE` items from the point `offset` on, the first ones for None, and the point after them, None after the last."""
+        with border("the index cannot be read"):
+            records, following = self._open_shard().scroll(qdrant.ScrollRequest(offset=offset, limit=PAGE, with_payload=True))
+        return [to_item(record.payload or {}) for record in records], cast("int | None", following)
 
     async def close(self) -> None:
         """See `VectorIndex.close`."""

@@ -34,14 +34,17 @@ class LiveEdgeIndex(EdgeIndex):
         self._writing = asyncio.Lock()
 
     @classmethod
-    def open(cls, path: Path) -> LiveEdgeIndex:
+    def open(cls, path: Path, owner: int | None = None) -> LiveEdgeIndex:
         """Open the index at `path` to read and change it, after finishing what a killed process left undone.
+
+        Args:
+            owner: id of the process that others are told to stop, when it is not this one.
 
         Raises:
             IndexUnavailable: as `EdgeIndex.open`.
             SetupError: another process has it open.
         """
-        return cls(open_shard(path, alone=True))
+        return cls(open_shard(path, alone=True, owner=owner))
 
     async def get(self, ids: Sequence[str]) -> list[Item]:
         """See `WritableIndex.get`."""

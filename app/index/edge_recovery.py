@@ -86,8 +86,11 @@ class Opened:
     lock: TextIO
 
 
-def open_shard(path: Path, *, alone: bool) -> Opened:
+def open_shard(path: Path, *, alone: bool, owner: int | None = None) -> Opened:
     """Load what `path` names now, `alone` to change it, after finishing what a killed server left in the journal.
+
+    Args:
+        owner: see `versions.hold`.
 
     Raises:
         IndexUnavailable: there is no index, another version wrote it, or its files are damaged or cannot be written.
@@ -97,7 +100,7 @@ def open_shard(path: Path, *, alone: bool) -> Opened:
         directory = path.resolve()  # once: manifest and files must come from one version
         try:
             Manifest.read(directory)
-            opened = _loaded(path, directory, alone)
+            opened = _loaded(path, directory, alone, owner)
         except (IndexUnavailable, SetupError):
             if path.resolve() == directory:  # otherwise a rebuild replaced it meanwhile: take the new one
                 raise
@@ -108,10 +111,10 @@ def open_shard(path: Path, *, alone: bool) -> Opened:
         opened.lock.close()
 
 
-def _loaded(path: Path, directory: Path, alone: bool) -> Opened:
+def _loaded(path: Path, directory: Path, alone: bool, owner: int | None) -> Opened:
     unfinished = pending(directory)
     with ExitStack() as on_failure:
-        lock = on_failure.enter_context(hold(directory, alone=alone or unfinished))
+        lock = on_failure.enter_context(hold(directory, alone=alone or unfinished, owner=owner))
         with border(f"the index {path} cannot be opened"):
             shard = qdrant.EdgeShard.load(str(directory / "shard"))
         on_failure.callback(shard.close)

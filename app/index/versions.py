@@ -26,11 +26,12 @@ from app.index.manifest import FILE, sync
 LOCK = "lock"
 
 
-def hold(version: Path, *, alone: bool) -> TextIO:
+def hold(version: Path, *, alone: bool, owner: int | None = None) -> TextIO:
     """The open lock file of a version, locked; closing it, or the end of the process, gives the lock back.
 
     Args:
         alone: to change the version in place, while nobody else has it open; otherwise to read it.
+        owner: id of the process to stop, as others are told; this one when not given.
 
     Raises:
         SetupError: somebody else has it open and one of the two wants it alone; the message names the cure.
@@ -53,7 +54,7 @@ def hold(version: Path, *, alone: bool) -> TextIO:
         ) from exc
     lock.truncate(0)
     if alone:
-        lock.write(f"process {os.getpid()}")
+        lock.write(f"process {owner or os.getpid()}")
         lock.flush()
     return lock
 

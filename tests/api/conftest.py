@@ -61,7 +61,7 @@ def settings(reranker: Path) -> Settings:
 
 @pytest.fixture
 async def gateway(settings: Settings, triton: FakeTriton, index: FakeIndex) -> AsyncIterator[Gateway]:
-    built = Gateway.build(settings, triton, index, Lexicon(index.items()), Completions(index.items()))
+    built = Gateway.build(settings, triton, index, Lexicon(index.rows), Completions(index.rows))
     yield built
     await built.close()
 

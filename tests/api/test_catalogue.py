@@ -259,5 +259,5 @@ async def test_a_client_that_leaves_keeps_what_was_acknowledged(
     assert await index.count() == 6 + BATCH
     assert f"{BATCH} of its rows" in caplog.text
     assert live.catalogue is not None
-    await live.catalogue.upsert([replace(next(index.items()), title="Zorblax Quintessence")])
+    await live.catalogue.upsert([replace(index.rows[0], title="Zorblax Quintessence")])
     assert live.speller.lexicon.is_name("zorblax quintessence")

@@ -49,7 +49,7 @@ def document(access: Access) -> schemathesis.schemas.BaseSchema:
     """The application over fakes, live catalogue included, as Schemathesis reads it."""
     index, triton = FakeIndex(CATALOGUE), FakeTriton(CORRECTIONS)
     settings = Settings(deadline_s=10.0, model_timeout_s=20.0)
-    gateway = Gateway.build(settings, triton, index, Lexicon(index.items()), Completions(index.items()))
+    gateway = Gateway.build(settings, triton, index, Lexicon(index.rows), Completions(index.rows))
     gateway.catalogue = LiveCatalogue(index, gateway.embedder, gateway.speller, gateway.completions)
     app = create_app(gateway, admin_key=ADMIN, access=access)
     return schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig.from_dict(CONFIG))

@@ -40,7 +40,7 @@ class Traced:
 @pytest.fixture
 async def traced(settings: Settings, triton: FakeTriton, index: FakeIndex) -> AsyncIterator[Traced]:
     settings = settings.model_copy(update={"max_in_flight": 1})
-    gateway = Gateway.build(settings, triton, index, Lexicon(index.items()), Completions(index.items()))
+    gateway = Gateway.build(settings, triton, index, Lexicon(index.rows), Completions(index.rows))
     with trace.Collector() as collector:
         tracer = OtelTracer(collector.endpoint, 1.0)
         transport = httpx.ASGITransport(create_app(gateway, tracer=tracer), raise_app_exceptions=False)

@@ -195,10 +195,16 @@ def test_the_command_builds_what_the_gateway_opens(tmp_path: Path, monkeypatch: 
         done = CliRunner().invoke(cli, ["index", str(catalogue), "--out", url])
         assert done.exit_code == 0, done.output
         settings = Settings(index=url)  # type: ignore[arg-type]
-        index = open_index(settings)
-        check_weights(settings, index.manifest)
-        assert sorted(item.title for item in index.items()) == ["Halo", "Hello"]
-        assert (index.manifest.items, index.manifest.source) == (2, "some.csv")
+
+        async def titles() -> list[str]:
+            index = await open_index(settings)
+            check_weights(settings, index.manifest)
+            assert (index.manifest.items, index.manifest.source) == (2, "some.csv")
+            found = [item.title async for item in index.items()]
+            await index.close()
+            return found
+
+        assert sorted(asyncio.run(titles())) == ["Halo", "Hello"]
     assert "title" in (tmp_path / "some.rejects.jsonl").read_text()
 
 
@@ -214,13 +220,13 @@ async def test_a_server_that_is_away_is_an_unavailable_index(prefer_grpc: bool, 
         server = Server(ClusterAddress("127.0.0.1", NAME, port, port, prefer_grpc=prefer_grpc), "secret", 1.0)
         started = time.monotonic()
         index = ClusterIndex(server, NAME, manifest(CATALOGUE), quantised=True)
-        for question in (ask(index, "hello"), index.count(), index.get(["x"]), index.delete(["x"])):
+        items = index.items()
+        for question in (ask(index, "hello"), index.count(), index.get(["x"]), index.delete(["x"]), items.__anext__()):
             with pytest.raises(IndexUnavailable):
                 await asyncio.wait_for(question, 30)
         for start in (
             lambda: ClusterIndex.open(server, NAME),
             lambda: ClusterWriter(server, NAME, DIMENSIONS, Layout()),
-            lambda: next(index.items()),
         ):
             with pytest.raises(IndexUnavailable):
                 start()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from app.index.edge import EdgeIndex
 from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest
 from app.index.passage import passage_text
+from app.index.process import IndexProcess
 from tests.contract.grpc_qdrant import KEY, grpc_qdrant
 
 DIMENSIONS = 64
@@ -59,7 +61,17 @@ def embed(text: str) -> Vector:
     return total / (np.linalg.norm(total) or 1.0)
 
 
-Open = Callable[[], VectorIndex]
+Open = Callable[[], Awaitable[VectorIndex]]
+Opened = TypeVar("Opened")
+
+
+def at_once(opening: Callable[[], Opened]) -> Callable[[], Awaitable[Opened]]:
+    """`opening` as the adapters that take a while to open have it."""
+
+    async def opened() -> Opened:
+        return opening()
+
+    return opened
 
 
 @contextmanager
@@ -69,7 +81,14 @@ def edge(directory: Path) -> Iterator[Open]:
     writer.add(CATALOGUE, np.stack([embed(passage_text(item)) for item in CATALOGUE]))
     writer.finish(Manifest(DIMENSIONS, "words", len(CATALOGUE), "2026-01-01T00:00:00+00:00", "contract"))
     writer.close()
-    yield lambda: EdgeIndex.open(directory)
+    yield at_once(lambda: EdgeIndex.open(directory))
+
+
+@contextmanager
+def processes(directory: Path) -> Iterator[Open]:
+    """The same, answered by two processes."""
+    with edge(directory):
+        yield lambda: IndexProcess.start(directory, processes=2)
 
 
 @contextmanager
@@ -90,10 +109,15 @@ def on_server(server: Connection) -> Open:
     writer.add(CATALOGUE, np.stack([embed(passage_text(item)) for item in CATALOGUE]))
     writer.finish(Manifest(DIMENSIONS, "words", len(CATALOGUE), "2026-01-01T00:00:00+00:00", "contract"))
     writer.close()
-    return lambda: ClusterIndex.open(server, "catalogue")
+    return at_once(lambda: ClusterIndex.open(server, "catalogue"))
 
 
-ADAPTERS = [pytest.param(edge, id="edge"), pytest.param(cluster, id="cluster"), pytest.param(cluster_grpc, id="cluster-grpc")]
+ADAPTERS = [
+    pytest.param(edge, id="edge"),
+    pytest.param(processes, id="processes"),
+    pytest.param(cluster, id="cluster"),
+    pytest.param(cluster_grpc, id="cluster-grpc"),
+]
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
@@ -105,7 +129,7 @@ def opener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest_asyncio.fixture
 async def index(opener: Open) -> AsyncIterator[VectorIndex]:
-    opened = opener()
+    opened = await opener()
     yield opened
     await opened.close()
 
@@ -218,7 +242,8 @@ async def test_any_text_is_answered(index: VectorIndex, text: str) -> None:
 async def test_it_knows_its_items(index: VectorIndex) -> None:
     """`count`, `dimensions` and `items` must agree with what was written."""
     assert (await index.count(), index.dimensions) == (len(CATALOGUE), DIMENSIONS)
-    assert sorted(index.items(), key=lambda item: item.id) == sorted(CATALOGUE, key=lambda item: item.id)
+    items = {item.id: item async for item in index.items()}
+    assert items == {item.id: item for item in CATALOGUE}
 
 
 @pytest.mark.asyncio
@@ -246,4 +271,4 @@ async def test_a_closed_index_says_so(index: VectorIndex) -> None:
         with pytest.raises(IndexUnavailable, match="closed"):
             await question
     with pytest.raises(IndexUnavailable, match="closed"):
-        next(iter(index.items()))
+        await index.items().__anext__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +17,30 @@ from app.errors import IndexUnavailable
 from app.index.base import WritableIndex
 from app.index.edge_live import LiveEdgeIndex
 from app.index.passage import passage_text
-from tests.contract.test_vector_index import CATALOGUE, DIMENSIONS, ask, cluster, cluster_grpc, edge, embed, ids
+from app.index.process import IndexProcess
+from tests.contract.test_vector_index import CATALOGUE, DIMENSIONS, ask, at_once, cluster, cluster_grpc, edge, embed, ids
 
 NEW = Item("zorblax", "Zorblax Quintessence", "track", "Vexillum Nine", year=2026, genres=("polka",), extra={"label": "x"})
 OLD = CATALOGUE[0]
 
-Open = Callable[[], WritableIndex]
+Open = Callable[[], Awaitable[WritableIndex]]
 
 
 @contextmanager
 def live_edge(directory: Path) -> Iterator[Open]:
     with edge(directory):
-        yield lambda: LiveEdgeIndex.open(directory)
+        yield at_once(lambda: LiveEdgeIndex.open(directory))
+
+
+@contextmanager
+def live_process(directory: Path) -> Iterator[Open]:
+    with edge(directory):
+        yield lambda: IndexProcess.start(directory, alone=True)
 
 
 ADAPTERS = [
     pytest.param(live_edge, id="edge"),
+    pytest.param(live_process, id="process"),
     pytest.param(cluster, id="cluster"),
     pytest.param(cluster_grpc, id="cluster-grpc"),
 ]
@@ -47,7 +55,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
 
 @pytest_asyncio.fixture
 async def index(opener: Open) -> AsyncIterator[WritableIndex]:
-    opened = opener()
+    opened = await opener()
     yield opened
     await opened.close()
 
@@ -70,7 +78,7 @@ async def test_an_added_item_is_found_at_once(index: WritableIndex) -> None:
         assert ids(await ask(index, text))[0] == "zorblax", text
     assert await index.get(["zorblax"]) == [NEW]
     assert await index.count() == len(CATALOGUE) + 1
-    assert NEW in list(index.items())
+    assert NEW in [item async for item in index.items()]
 
 
 async def test_an_item_is_replaced_by_its_id(index: WritableIndex) -> None:
@@ -100,11 +108,11 @@ async def test_of_several_items_with_one_id_the_last_counts(index: WritableIndex
 
 async def test_changes_outlast_the_process_that_made_them(opener: Open) -> None:
     """What one opening wrote and removed the next one has."""
-    first = opener()
+    first = await opener()
     await put(first, NEW, replace(OLD, year=1976))
     await first.delete(["queen"])
     await first.close()
-    second = opener()
+    second = await opener()
     assert await second.count() == len(CATALOGUE)
     assert {item.id: item.year for item in await second.get(["zorblax", OLD.id, "queen"])} == {"zorblax": 2026, OLD.id: 1976}
     assert ids(await ask(second, "zorblax quintesence"))[0] == "zorblax"
@@ -133,7 +141,7 @@ async def test_changes_and_questions_at_once(index: WritableIndex, request: pyte
 
 async def test_a_closed_index_is_not_changed(opener: Open) -> None:
     """After `close` every change must raise IndexUnavailable."""
-    index = opener()
+    index = await opener()
     await index.close()
     for change in (put(index, NEW), index.delete(["queen"]), index.get(["queen"])):
         with pytest.raises(IndexUnavailable, match="closed"):

@@ -74,7 +74,7 @@ async def test_a_reader_finishes_what_a_crash_left(out: Path, tmp_path: Path) ->
     readers = [EdgeIndex.open(copy), EdgeIndex.open(copy)]
     for reader in readers:
         expected = {item.id for item in replaced(0)[10:] + added(1)}
-        assert {item.id for item in reader.items()} == expected
+        assert {item.id async for item in reader.items()} == expected
         [hits] = await reader.query([IndexQuery("new song 1 7", None, 3)])
         assert hits[0].item.id == "new-1-7"
         await reader.close()
@@ -88,7 +88,7 @@ async def test_a_changed_copy_has_what_a_crash_left(out: Path, tmp_path: Path) -
     report = remove_items(["new-1-0"], copy)
     assert (report.removed, report.unknown_count) == (1, 0)
     reader = EdgeIndex.open(copy)
-    assert {item.id for item in reader.items()} == {item.id for item in replaced(0)[10:] + added(1)[1:]}
+    assert {item.id async for item in reader.items()} == {item.id for item in replaced(0)[10:] + added(1)[1:]}
     await reader.close()
 
 

@@ -122,7 +122,32 @@ def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> N
     assert restarts(stack) == before + 1
 
 
+def strike_the_index(stack: Serving, sort: signal.Signals) -> None:
+    """Searches fail while the index's process is away, in time and with a status that says so; models are asked as before."""
+    before, healthy = metric(stack, "searchbar_index_restarts"), restarts(stack)
+    [struck] = stack.descendants("app.index.answering")
+    with Traffic(stack.url, seed=20) as traffic:
+        time.sleep(0.5)
+        os.kill(struck, sort)
+        noticed = until(lambda: metric(stack, "searchbar_index_restarts") > before, HEALED_S, "noticed")
+        healed = noticed + until(lambda: ready(stack), HEALED_S - noticed, "ready again")
+        time.sleep(1.0)  # admission finds its limit again
+        since = time.perf_counter()
+        time.sleep(1.0)
+    print(f"noticed after {noticed:.1f} s, healed after {healed:.1f} s")
+    hold_true(traffic)
+    assert set(traffic.statuses(since=since)) == {200}
+    searches = traffic.statuses("/v1/search")
+    assert searches[503] + searches[504] > 0
+    assert set(traffic.statuses("/v1/spellcheck")) | set(traffic.statuses("/v1/embed")) <= {200, 429}
+    assert restarts(stack) == healthy
+
+
 class TestKilled:
+    def test_the_index_is_opened_again(self, stack: Serving) -> None:
+        """By another process, within moments."""
+        strike_the_index(stack, signal.SIGKILL)
+
     @pytest.mark.parametrize(
         "victims",
         [
@@ -188,6 +213,10 @@ class TestKilled:
 
 
 class TestHung:
+    def test_an_index_that_hangs_is_opened_again(self, stack: Serving) -> None:
+        """Nobody waits for it past the deadline."""
+        strike_the_index(stack, signal.SIGSTOP)
+
     @pytest.mark.parametrize(
         "victims",
         [

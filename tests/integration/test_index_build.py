@@ -68,7 +68,7 @@ async def test_a_build_reports_what_it_took_and_what_it_left(tmp_path: Path) -> 
     index = EdgeIndex.open(tmp_path / "demo")
     assert (index.manifest.items, index.manifest.embedder, index.manifest.source) == (600, "random", "catalogue.csv")
     assert await index.count() == 600
-    assert len({item.id for item in index.items()}) == 600
+    assert len({item.id async for item in index.items()}) == 600
     await index.close()
 
 
@@ -139,7 +139,7 @@ async def test_an_open_index_keeps_answering_while_it_is_replaced(tmp_path: Path
 
     await build(catalogue(tmp_path, *(f"New {n},n," for n in range(300))), out, asks_meanwhile)
     assert await first(old, "old 299") == "Old 299"
-    assert sum(1 for _ in old.items()) == 300
+    assert len([item async for item in old.items()]) == 300
     new, also_new = EdgeIndex.open(out), EdgeIndex.open(out)
     assert [await first(index, "new 5") for index in (new, also_new)] == ["New 5", "New 5"]
     for index in (old, new, also_new):

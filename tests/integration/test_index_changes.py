@@ -68,7 +68,7 @@ async def build(
 async def held(tmp_path: Path) -> dict[str, tuple[str, float]]:
     """id → title and popularity."""
     index = EdgeIndex.open(tmp_path / "out")
-    found = {item.id: (item.title, item.popularity) for item in index.items()}
+    found = {item.id: (item.title, item.popularity) async for item in index.items()}
     await index.close()
     return found
 
@@ -124,7 +124,7 @@ async def test_an_update_adds_and_replaces_by_id_and_keeps_the_rest(tmp_path: Pa
     assert asked == ["clocks by coldplay"]
     assert (report.counts.embedded, report.counts.taken_over, report.counts.unchanged, report.items) == (1, 1, 1, 4)
     assert await held(tmp_path) == {"a": ("Halo", 91.0), "b": ("Hello", 80.0), "c": ("Yellow", 70.0), "d": ("Clocks", 60.0)}
-    assert {item.id: item.popularity for item in old.items()} == {"a": 90.0, "b": 80.0, "c": 70.0}
+    assert {item.id: item.popularity async for item in old.items()} == {"a": 90.0, "b": 80.0, "c": 70.0}
     await old.close()
     index = EdgeIndex.open(tmp_path / "out")
     [hits] = await index.query([IndexQuery("clocks", direction("clocks by coldplay"), 1)])

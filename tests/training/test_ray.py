@@ -52,8 +52,13 @@ def session_processes() -> list[str]:
 def content(index: Path) -> tuple[list[Item], dict[int, np.ndarray]]:
     """The items of an index by id, and their vectors."""
     opened = EdgeIndex.open(index)
-    items = sorted(opened.items(), key=lambda item: item.id)
-    asyncio.run(opened.close())
+
+    async def read() -> list[Item]:
+        found = [item async for item in opened.items()]
+        await opened.close()
+        return found
+
+    items = sorted(asyncio.run(read()), key=lambda item: item.id)
     earlier = EarlierVersion(index)
     held = earlier.held([point_id(item.id) for item in items])
     earlier.close()

@@ -66,11 +66,15 @@ def test_distinct_keeps_the_best_placed() -> None:
 
 
 class Spells:
-    """A speller that knows one correction, or fails."""
+    """A speller that knows one correction, or fails; it may have its doubts beforehand."""
 
-    def __init__(self, failure: SearchbarError | None = None, latency_s: float = 0.0) -> None:
+    def __init__(self, failure: SearchbarError | None = None, latency_s: float = 0.0, doubting: bool = False) -> None:
         self.failure = failure
         self.latency_s = latency_s
+        self.doubting = doubting
+
+    def doubts(self, query: str) -> bool:
+        return self.doubting
 
     async def correct(self, query: str) -> Correction:
         await asyncio.sleep(self.latency_s)
@@ -114,6 +118,34 @@ async def test_both_readings_are_searched() -> None:
     assert embedder.asked == ["bilie jean", "billie jean"]
     assert answer.correction is not None and answer.correction.corrected == "billie jean"
     assert (answer.query, answer.degraded) == ("Bilie  Jean", ())
+
+
+async def test_a_query_that_is_replaced_is_not_searched_as_typed() -> None:
+    """Where the lexicon knows another reading, the speller is heard first; what it replaces is not embedded nor looked up."""
+    index, embedder = FakeIndex([BILLIE, BILLY]), Embeds()
+    answer = await service(Spells(latency_s=0.05, doubting=True), embedder, index).search("bilie jean", 1, Filters())
+    assert [hit.item.id for hit in answer.hits] == ["billie"]
+    assert ([q.text for q in index.queries], embedder.asked) == (["billie jean"], ["billie jean"])
+    assert "correction" in answer.hits[0].matched_by
+
+
+async def test_what_a_correction_does_not_find_is_searched_as_typed() -> None:
+    """A page that the corrected reading does not fill is filled up with what was typed."""
+    index = FakeIndex([BILLIE, Item("bilie", "Bilie", artist="Somebody")])
+    answer = await service(Spells(doubting=True), index=index).search("bilie jean", 10, Filters())
+    assert [hit.item.id for hit in answer.hits] == ["billie", "bilie"]
+    assert [q.text for q in index.queries] == ["billie jean", "bilie jean"]
+
+
+async def test_the_query_as_typed_does_not_wait_for_ever() -> None:
+    """A speller that takes its time is not waited for, nor one that leaves the query as it is heard twice."""
+    index = FakeIndex([BILLIE, BILLY])
+    answer = await service(Spells(latency_s=0.5, doubting=True), index=index, deadline_s=1.0).search("bilie jean", 1, Filters())
+    assert [q.text for q in index.queries] == ["bilie jean", "billie jean"]
+    assert (answer.degraded, answer.hits[0].item.id) == ((), "billie")
+    index = FakeIndex([BILLIE, BILLY])
+    await service(Spells(doubting=True), index=index).search("billie jean", 1, Filters())
+    assert [q.text for q in index.queries] == ["billie jean"]
 
 
 async def test_a_query_that_is_right_is_searched_once() -> None:

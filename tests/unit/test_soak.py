@@ -11,7 +11,7 @@ from loadtest.openloop import Sample
 from loadtest.server import Target
 from loadtest.soak import BOUNDS, Reading, growth, missed, read
 
-STEADY = Reading(0.0, 200.0, 600.0, 300, 120, 12.0)
+STEADY = Reading(0.0, 200.0, 50.0, 600.0, 300, 120, 12.0)
 ANSWERED = [Sample("/v1/search", 0.0, 0.0, 0.01, 200)]
 
 

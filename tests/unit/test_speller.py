@@ -176,3 +176,19 @@ def test_unusable_weights_name_the_cure(tmp_path: Path, content: str | None) -> 
         path.write_text(content, encoding="utf-8")
     with pytest.raises(SetupError, match="searchbar train reranker"):
         Reranker.load(path)
+
+
+@pytest.mark.parametrize(
+    ("query", "doubted"),
+    [
+        pytest.param("Smels like  teen sprit", True, id="near a name"),
+        pytest.param("Halo", False, id="a name"),
+        pytest.param("songs to sleep", False, id="no reading known"),
+        pytest.param(" ", False, id="nothing typed"),
+    ],
+)
+async def test_doubts_ask_no_model(query: str, doubted: bool) -> None:
+    """Whether another reading is known is the lexicon's to say."""
+    triton = FakeTriton({})
+    assert speller(triton).doubts(query) is doubted
+    assert triton.calls == []

@@ -114,7 +114,12 @@ async def measure(directory: Path, rows: int) -> dict[str, Any]:
     waits, busy_s = await ask(index, queries[WARM_UP:])
     after = memory()
     found = [[score for _, score in index.nearest(vector, MIN_CANDIDATES)[:LIMIT]] for vector in vectors[:COMPARED]]
-    words = words_of(list(islice(index.items(), WORDS)))
+    first: list[Item] = []
+    async for item in index.items():
+        if len(first) == WORDS:
+            break
+        first.append(item)
+    words = words_of(first)
     await index.close()
     by_sort = {
         sort: [wait for wait, query in zip(waits, asked[WARM_UP:], strict=True) if query.sort == sort]
