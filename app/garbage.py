@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import gc
 
-YOUNG = 5_000  # objects that may come to be before the young are looked at; 20,000 took 8 ms
-NEVER = 1_000_000  # collections of the young before the collector would look at older ones by itself
-EVERY_S = 60.0  # between looks at everything new, at a moment when nothing is under way …
-PATIENCE = 10  # … and after so many times as long at any moment
+YOUNG = 5_000  # objects that may come to be before the youngest are looked at; 20,000 took 8 ms
+NEVER = 1_000_000  # collections of the youngest before the collector would look at older ones by itself
+NEW_EVERY_S = 2.0  # between looks at what is new, at a moment when nothing is under way …
+ALL_EVERY_S = 600.0  # … and at all that has come since the last such look …
+PATIENCE = 10  # … each after so many times as long at any moment
 
 
 class Garbage:
-    """Collects when it is told the time; what has survived is not looked at again.
+    """Collects when it is told the time.
+
+    What is new is looked at often, in a few milliseconds, and all of it now and then; what has outlived that is left alone.
 
     Args:
         now: seconds that never go back.
@@ -24,17 +27,24 @@ class Garbage:
 
     def __init__(self, now: float) -> None:
         """Takes over from Python's own schedule, in all of this process."""
-        self._looked = now
-        self._collect()
+        self._looked_at_new = self._looked_at_all = now
+        self._collect_all()
         gc.set_threshold(YOUNG, NEVER, NEVER)
 
     def tick(self, now: float, idle: bool) -> None:
         """Called every now and then; `idle`: no request is under way."""
-        since = now - self._looked
-        if since >= EVERY_S and (idle or since >= PATIENCE * EVERY_S):
-            self._looked = now
-            self._collect()
+        if due(now - self._looked_at_all, ALL_EVERY_S, idle):
+            self._looked_at_new = self._looked_at_all = now
+            self._collect_all()
+        elif due(now - self._looked_at_new, NEW_EVERY_S, idle):
+            self._looked_at_new = now
+            gc.collect(1)
 
-    def _collect(self) -> None:
+    def _collect_all(self) -> None:
         gc.collect()
         gc.freeze()  # the lexicon's millions of objects and the caches' stay
+
+
+def due(since: float, every_s: float, idle: bool) -> bool:
+    """Whether it is time, by the seconds since the last time."""
+    return since >= every_s and (idle or since >= PATIENCE * every_s)

@@ -21,8 +21,6 @@ from app.errors import SetupError
 from app.gateway import CANARY, Gateway
 from app.index.address import ClusterAddress
 from app.index.base import VectorIndex, WritableIndex
-from app.index.edge import EdgeIndex
-from app.index.edge_live import LiveEdgeIndex
 from app.index.manifest import EXTERNAL, Manifest
 from app.index.process import IndexProcess
 from app.inference import InferenceBackend, text_tensor
@@ -37,6 +35,7 @@ from app.triton_server import EmbeddedTriton, Ports
 
 if TYPE_CHECKING:
     from app.index.cluster import ClusterIndex
+    from app.index.edge import EdgeIndex
 
 log = logging.getLogger("searchbar")
 
@@ -153,6 +152,9 @@ async def open_index(settings: Settings) -> EdgeIndex | IndexProcess | ClusterIn
         alone = settings.admin_key is not None
         if settings.index_processes:
             return await IndexProcess.start(settings.index, alone=alone, processes=settings.index_processes)
+        from app.index.edge import EdgeIndex  # an engine that the gateway's process needs here alone
+        from app.index.edge_live import LiveEdgeIndex
+
         return LiveEdgeIndex.open(settings.index) if alone else EdgeIndex.open(settings.index)
     from app.index.cluster import ClusterIndex  # half a second that the embedded index need not wait for
     from app.index.cluster_engine import Server

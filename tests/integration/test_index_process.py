@@ -44,15 +44,17 @@ async def index(directory: Path) -> AsyncIterator[IndexProcess]:
 
 
 def processes() -> list[int]:
-    """Those of indexes that this process has started."""
-    return [pid for pid in tree(os.getpid())[1:] if name(pid) == PROCESS]
+    """Those that this process itself has started for its indexes."""
+    return [pid for pid in tree(os.getpid())[1:] if stat(pid) == (PROCESS, str(os.getpid()))]
 
 
-def name(pid: int) -> str:
+def stat(pid: int) -> tuple[str, str]:
+    """Name and parent of a process; empty when it has gone."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        found, rest = Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
     except OSError:
-        return ""
+        return "", ""
+    return found, rest.split()[1]
 
 
 async def until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.garbage import EVERY_S, PATIENCE, YOUNG, Garbage
+from app.garbage import ALL_EVERY_S, NEW_EVERY_S, PATIENCE, YOUNG, Garbage
 
 
 class Knot:
@@ -31,17 +31,25 @@ def garbage() -> Iterator[Garbage]:
 
 
 @pytest.mark.parametrize(
-    ("now", "idle", "gone"),
+    ("old", "now", "idle", "gone"),
     [
-        pytest.param(EVERY_S, True, True, id="its time, and nothing under way"),
-        pytest.param(EVERY_S - 1, True, False, id="not yet its time"),
-        pytest.param(EVERY_S, False, False, id="requests are under way"),
-        pytest.param(PATIENCE * EVERY_S, False, True, id="they have been for long"),
+        pytest.param(False, NEW_EVERY_S, True, True, id="new, its time, and nothing under way"),
+        pytest.param(False, NEW_EVERY_S - 1, True, False, id="new, not yet its time"),
+        pytest.param(False, NEW_EVERY_S, False, False, id="new, requests are under way"),
+        pytest.param(False, PATIENCE * NEW_EVERY_S, False, True, id="new, they have been for long"),
+        pytest.param(True, ALL_EVERY_S - 1, True, False, id="old, not yet its time"),
+        pytest.param(True, ALL_EVERY_S, False, False, id="old, requests are under way"),
+        pytest.param(True, ALL_EVERY_S, True, True, id="old, its time, and nothing under way"),
+        pytest.param(True, PATIENCE * ALL_EVERY_S, False, True, id="old, they have been for long"),
     ],
 )
-def test_cycles_go_when_nobody_waits(garbage: Garbage, now: float, idle: bool, gone: bool) -> None:
+def test_cycles_go_when_nobody_waits(garbage: Garbage, old: bool, now: float, idle: bool, gone: bool) -> None:
     """A knot that nothing refers to stays until its time has come and no request would be stopped, or none ever ends."""
-    knot = weakref.ref(Knot())
+    tied = Knot()
+    if old:  # it has outlived a look at the new
+        gc.collect(1)
+    knot = weakref.ref(tied)
+    del tied
     garbage.tick(now, idle)
     assert (knot() is None) == gone
 
