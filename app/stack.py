@@ -1,4 +1,4 @@
-"""The whole stack, started in order and stopped in reverse: inference server, index, lexicon, gateway."""
+"""The whole stack: inference server and index started at the same time, then lexicon and gateway; stopped in reverse."""
 
 from __future__ import annotations
 
@@ -117,11 +117,17 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         IndexUnavailable: there is no usable index.
     """
     async with AsyncExitStack() as cleanup:
-        index = await open_index(settings)
-        cleanup.push_async_callback(index.close)
+        opening = asyncio.create_task(cleanup.enter_async_context(opened_index(settings)))
+        starting = asyncio.create_task(cleanup.enter_async_context(inference(settings)))
+        try:
+            index, (client, triton) = await asyncio.gather(opening, starting)
+        except BaseException:
+            for task in (opening, starting):
+                task.cancel()
+            await asyncio.gather(opening, starting, return_exceptions=True)
+            raise
         items = [item async for item in index.items()]
         lexicon, completions = Lexicon(items), Completions(items)
-        client, triton = await cleanup.enter_async_context(inference(settings))
         gateway = Gateway.build(settings, client, index, lexicon, completions)
         if settings.admin_key:
             writable = cast(WritableIndex, index)  # so it was opened
@@ -136,6 +142,16 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         await check_dimensions(gateway.embedder, index)
         log.info("serving %d items from %s", await index.count(), settings.index)
         yield Stack(gateway, triton)
+
+
+@asynccontextmanager
+async def opened_index(settings: Settings) -> AsyncIterator[EdgeIndex | IndexProcess | ClusterIndex]:
+    """See `open_index`; closed at the end."""
+    index = await open_index(settings)
+    try:
+        yield index
+    finally:
+        await index.close()
 
 
 async def open_index(settings: Settings) -> EdgeIndex | IndexProcess | ClusterIndex:

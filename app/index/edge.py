@@ -1,9 +1,9 @@
-"""The embedded vector index: Qdrant's engine in this process. `edge*.py` alone import it.
+"""The embedded vector index: Qdrant's engine in this process, which is the index's own where the gateway serves it.
 
-The extension keeps Python's global interpreter lock for the whole of a call (measured with qdrant-edge-py 0.9: a thread
-that ticks every 0.5 ms stood still for the 107 ms of a 200-query batch). Threads would not keep the event loop free, only
-add a hop; a query takes about 0.8 ms with its ranking (3 250 items, two busy cores), so it runs in the loop, and a long
-batch gives way between chunks of `CHUNK` queries.
+`edge*.py` alone import the engine. It keeps Python's global interpreter lock for the whole of a call (measured with
+qdrant-edge-py 0.9: a thread that ticks every 0.5 ms stood still for the 107 ms of a 200-query batch). Threads would not keep
+the event loop free, only add a hop; a query takes about 0.8 ms with its ranking (3 250 items, two busy cores), so it runs in
+the loop, and a long batch gives way between chunks of `CHUNK` queries.
 
 The sides of a query are asked in one batch without payloads and fused in Python, which tells what found a hit. On 18 900
 items, two sides: 0.21 ms for the batch and 0.09 ms for 50 payloads, against 0.41 ms for the engine's own RRF with payloads.

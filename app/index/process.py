@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -71,13 +71,15 @@ class Child(asyncio.Protocol):
             IndexUnavailable, SetupError: as `EdgeIndex.open` and `LiveEdgeIndex.open`, or the process ended at once.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as on_failure, theirs:
+            on_failure.enter_context(ours)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-c", _BOOT, str(theirs.fileno()), str(directory), "alone" if alone else "shared"),
                 *(str(_log.getEffectiveLevel()), *(path or os.getcwd() for path in sys.path)),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
             )
+            on_failure.pop_all()
         child = cls(process)
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: child, sock=ours)
@@ -189,8 +191,16 @@ class IndexProcess:
         """
         if alone and processes > 1:
             raise SetupError("an index that is changed while it is served has one process: set SEARCHBAR_INDEX_PROCESSES=1")
-        children = [await Child.start(directory, alone=alone)]
-        children += [await Child.start(directory, alone=False) for _ in range(processes - 1)]
+        starting = [asyncio.create_task(Child.start(directory, alone=alone)) for _ in range(processes)]
+        try:
+            children = await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            for child in await asyncio.gather(*starting, return_exceptions=True):
+                if isinstance(child, Child):
+                    await child.kill()
+            raise
         return cls(directory, children, alone=alone)
 
     @property

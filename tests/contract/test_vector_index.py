@@ -85,10 +85,10 @@ def edge(directory: Path) -> Iterator[Open]:
 
 
 @contextmanager
-def processes(directory: Path) -> Iterator[Open]:
-    """The same, answered by two processes."""
+def process(directory: Path) -> Iterator[Open]:
+    """The same, answered by a process of its own."""
     with edge(directory):
-        yield lambda: IndexProcess.start(directory, processes=2)
+        yield lambda: IndexProcess.start(directory)
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def on_server(server: Connection) -> Open:
 
 ADAPTERS = [
     pytest.param(edge, id="edge"),
-    pytest.param(processes, id="processes"),
+    pytest.param(process, id="process"),
     pytest.param(cluster, id="cluster"),
     pytest.param(cluster_grpc, id="cluster-grpc"),
 ]

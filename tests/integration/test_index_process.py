@@ -80,6 +80,20 @@ async def test_what_ends_or_hangs_is_started_again(
     assert processes() != [pid] and len(processes()) == 1
 
 
+async def test_while_one_is_started_again_the_others_answer(directory: Path) -> None:
+    """Of two processes one may end at any time."""
+    index = await IndexProcess.start(directory, processes=2)
+    before = await ask(index, "hello")
+    struck, _ = processes()
+    os.kill(struck, signal.SIGKILL)
+    await asyncio.sleep(0.05)
+    assert await ask(index, "hello") == before
+    await until(lambda: index.restarts == 1)
+    assert [item async for item in index.items()] and len(processes()) == 2
+    await index.close()
+    assert processes() == []
+
+
 async def test_it_ends_with_its_gateway(index: IndexProcess) -> None:
     """Signals of a terminal or a service manager are not for it; `close` and the end of the socket are."""
     [pid] = processes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,4 +67,6 @@ if made.is_main_process:
         "size": max(float(g.abs().max()) for g in expected.values()),
     }
     (out / "seen.json").write_text(json.dumps(facts))
+made.wait_for_everyone()
 made.end_training()
+os._exit(0)  # threads of the process group that still run would abort an orderly end, now and then
