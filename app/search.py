@@ -17,6 +17,7 @@ from app.fanout import FanOut
 from app.index.base import VectorIndex
 from app.text import fold, normalise
 
+SPARE = 2  # searches under way up to which there is time to search what the speller may replace
 PATIENCE = 0.1  # of the deadline: how long a query that may be replaced waits for the speller before it is searched as typed
 MODEL_SHARE = 0.7  # of the deadline: what the models leave, the index has for an answer without them
 RRF_K = 60  # reciprocal rank fusion's constant (Cormack, Clarke and Buettcher, SIGIR 2009)
@@ -66,6 +67,7 @@ class SearchService:
         deadline_s: float,
         cache: AnswerCache[Asked, SearchAnswer] | None = None,
         readings: AnswerCache[Asked, list[Hit]] | None = None,
+        spare: int = SPARE,
     ) -> None:
         self.cache: AnswerCache[Asked, SearchAnswer] = AnswerCache(0) if cache is None else cache
         self.readings: AnswerCache[Asked, list[Hit]] = AnswerCache(0) if readings is None else readings
@@ -74,13 +76,15 @@ class SearchService:
         self._index = index
         self._names = names
         self._deadline_s = deadline_s
+        self._spare = spare
+        self._under_way = 0
 
     async def search(self, query: str, limit: int, filters: Filters) -> SearchAnswer:
         """The best `limit` items for `query`: as typed, as corrected, or both.
 
         A query that is replaced is searched as corrected, and as typed where that leaves the page unfilled. Any other one is
-        searched as typed, and a reading that is only suggested beside it. Where nothing hints at a replacement, and where the
-        speller takes long, neither waits for the other.
+        searched as typed, and a reading that is only suggested beside it. While no more than `spare` searches are under way,
+        the query as typed is searched before it is known whether it will be replaced.
 
         Raises:
             IndexUnavailable, DeadlineExceeded: the index did not answer, so nothing is left to show.
@@ -102,12 +106,20 @@ class SearchService:
         self.readings.clear()
 
     async def _search(self, typed: str, limit: int, filters: Filters) -> SearchAnswer:
+        self._under_way += 1
+        try:
+            return await self._search_readings(typed, limit, filters)
+        finally:
+            self._under_way -= 1
+
+    async def _search_readings(self, typed: str, limit: int, filters: Filters) -> SearchAnswer:
         async with FanOut(self._deadline_s) as parts:
             spelling = parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
-            if self._speller.doubts(typed):
+            waits = self._under_way > self._spare and self._speller.doubts(typed)
+            if waits:
                 await asyncio.wait([spelling], timeout=PATIENCE * self._deadline_s)
             as_typed = as_corrected = None
-            if spelling.done() and replaces(correction := spelling.result()):
+            if waits and spelling.done() and replaces(correction := spelling.result()):
                 as_corrected = await self._retrieve_corrected(parts, typed, spelling, limit, filters)
                 if as_corrected is None or len(as_corrected) < limit:
                     as_typed, _ = await self._retrieve(parts, typed, limit, filters, near=True)
@@ -119,6 +131,8 @@ class SearchService:
             correction = await spelling
         if as_typed is None and as_corrected is None:
             raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
+        if replaces(correction) and as_corrected is not None and len(as_corrected) >= limit:
+            as_typed = None  # the same answer whether there was time for it or not
         hits = merge(as_typed or [], as_corrected or [], correction)[:limit]
         return SearchAnswer(typed, offer(typed, correction, hits), hits, tuple(parts.degraded), parts.timings_ms)
 

@@ -78,7 +78,7 @@ async def test_embed_answers_unit_vectors(client: httpx.AsyncClient) -> None:
 
 
 async def test_search_corrects_and_finds(client: httpx.AsyncClient, triton: FakeTriton, index: FakeIndex) -> None:
-    """A mistyped query finds what was meant first, says what it searched, and asks the index with its vector."""
+    """A mistyped query finds what was meant first, says what it searched, and asks the index with both readings' vectors."""
     answer = await post(client, "/v1/search", {"query": "bilie jean micheal jackson", "limit": 3})
     assert set(answer) == {"query", "corrected", "action", "hits", "degraded", "timings_ms"}
     assert (answer["query"], answer["action"]) == ("bilie jean micheal jackson", "replace")
@@ -88,7 +88,7 @@ async def test_search_corrects_and_finds(client: httpx.AsyncClient, triton: Fake
     assert (best["id"], best["kind"], best["year"], best["album"]) == ("billie", "track", 1982, "Thriller")
     assert {"title", "artist"} <= set(best["matched_by"]) <= {"title", "artist", "text", "meaning", "correction"}
     assert [hit["score"] for hit in answer["hits"]] == sorted((hit["score"] for hit in answer["hits"]), reverse=True)
-    assert [query.text for query in index.queries] == [answer["corrected"]]
+    assert {query.text for query in index.queries} == {answer["query"], answer["corrected"]}
     assert all(query.vector is not None for query in index.queries)
     assert {call.model for call in triton.calls} == {"speller", "embedder"}
 

@@ -102,10 +102,14 @@ class Embeds:
 
 
 def service(
-    speller: Spells | None = None, embedder: Embeds | None = None, index: FakeIndex | None = None, deadline_s: float = 10.0
+    speller: Spells | None = None,
+    embedder: Embeds | None = None,
+    index: FakeIndex | None = None,
+    deadline_s: float = 10.0,
+    spare: int = 2,
 ) -> SearchService:
     index = index or FakeIndex([BILLIE, BILLY])
-    return SearchService(speller or Spells(), embedder or Embeds(), index, lambda query: (), deadline_s=deadline_s)
+    return SearchService(speller or Spells(), embedder or Embeds(), index, lambda query: (), deadline_s=deadline_s, spare=spare)
 
 
 async def test_both_readings_are_searched() -> None:
@@ -123,16 +127,30 @@ async def test_both_readings_are_searched() -> None:
 async def test_a_query_that_is_replaced_is_not_searched_as_typed() -> None:
     """Where the lexicon knows another reading, the speller is heard first; what it replaces is not embedded nor looked up."""
     index, embedder = FakeIndex([BILLIE, BILLY]), Embeds()
-    answer = await service(Spells(latency_s=0.05, doubting=True), embedder, index).search("bilie jean", 1, Filters())
+    answer = await service(Spells(latency_s=0.05, doubting=True), embedder, index, spare=0).search("bilie jean", 1, Filters())
     assert [hit.item.id for hit in answer.hits] == ["billie"]
     assert ([q.text for q in index.queries], embedder.asked) == (["billie jean"], ["billie jean"])
     assert "correction" in answer.hits[0].matched_by
 
 
+async def test_who_is_alone_does_not_wait() -> None:
+    """With time to spare both readings are searched at once; with more searches under way the speller is heard first."""
+    index, speller = FakeIndex([BILLIE, BILLY]), Spells(latency_s=0.05, doubting=True)
+    searching = service(speller, index=index, spare=1)
+    await searching.search("bilie jean", 1, Filters())
+    assert [q.text for q in index.queries] == ["bilie jean", "billie jean"]
+    index.queries.clear()
+    other = asyncio.create_task(searching.search("billy jeans", 1, Filters()))
+    await asyncio.sleep(0)
+    await searching.search("bilie jean", 1, Filters())
+    await other
+    assert sorted(q.text for q in index.queries) == ["billie jean", "billy jeans"]
+
+
 async def test_what_a_correction_does_not_find_is_searched_as_typed() -> None:
     """A page that the corrected reading does not fill is filled up with what was typed."""
     index = FakeIndex([BILLIE, Item("bilie", "Bilie", artist="Somebody")])
-    answer = await service(Spells(doubting=True), index=index).search("bilie jean", 10, Filters())
+    answer = await service(Spells(doubting=True), index=index, spare=0).search("bilie jean", 10, Filters())
     assert [hit.item.id for hit in answer.hits] == ["billie", "bilie"]
     assert [q.text for q in index.queries] == ["billie jean", "bilie jean"]
 
@@ -140,11 +158,11 @@ async def test_what_a_correction_does_not_find_is_searched_as_typed() -> None:
 async def test_the_query_as_typed_does_not_wait_for_ever() -> None:
     """A speller that takes its time is not waited for, nor one that leaves the query as it is heard twice."""
     index = FakeIndex([BILLIE, BILLY])
-    answer = await service(Spells(latency_s=0.5, doubting=True), index=index, deadline_s=1.0).search("bilie jean", 1, Filters())
+    answer = await service(Spells(latency_s=0.5, doubting=True), None, index, 1.0, spare=0).search("bilie jean", 1, Filters())
     assert [q.text for q in index.queries] == ["bilie jean", "billie jean"]
     assert (answer.degraded, answer.hits[0].item.id) == ((), "billie")
     index = FakeIndex([BILLIE, BILLY])
-    await service(Spells(doubting=True), index=index).search("billie jean", 1, Filters())
+    await service(Spells(doubting=True), index=index, spare=0).search("billie jean", 1, Filters())
     assert [q.text for q in index.queries] == ["billie jean"]
 
 
