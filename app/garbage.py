@@ -19,7 +19,7 @@ PATIENCE = 10  # … each after so many times as long at any moment
 class Garbage:
     """Collects when it is told the time.
 
-    What is new is looked at often, in a few milliseconds, and all of it now and then; what has outlived that is left alone.
+    What is new is looked at often, and all of it now and then; what has outlived that is left alone.
 
     Args:
         now: seconds that never go back.

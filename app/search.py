@@ -119,7 +119,7 @@ class SearchService:
             if waits:
                 await asyncio.wait([spelling], timeout=PATIENCE * self._deadline_s)
             as_typed = as_corrected = None
-            if waits and spelling.done() and replaces(correction := spelling.result()):
+            if waits and spelling.done() and replaces(spelling.result()):
                 as_corrected = await self._retrieve_corrected(parts, typed, spelling, limit, filters)
                 if as_corrected is None or len(as_corrected) < limit:
                     as_typed, _ = await self._retrieve(parts, typed, limit, filters, near=True)

@@ -43,8 +43,7 @@ def main(descriptor: str, directory: str, mode: str, level: str) -> None:
     with suppress(OSError):
         Path("/proc/self/comm").write_text(PROCESS)
     logging.basicConfig(level=int(level), format="%(levelname)s %(name)s: %(message)s")
-    uvloop.install()
-    asyncio.run(answer(socket.socket(fileno=int(descriptor)), Path(directory), alone=mode == "alone"))
+    uvloop.run(answer(socket.socket(fileno=int(descriptor)), Path(directory), alone=mode == "alone"))
 
 
 async def answer(gateway: socket.socket, directory: Path, *, alone: bool) -> None:

@@ -26,7 +26,7 @@ from app.errors import IndexUnavailable, SearchbarError, SetupError
 from app.index.manifest import Manifest
 from app.index.wire import Frames, frame, pack_item, pack_query, unpack_hits, unpack_items
 
-BATCH = 8  # queries in one call, 3–6 ms
+BATCH = 8  # queries in one call: as many as the index answers in one turn (`edge.CHUNK`)
 CALLS = 2  # of queries under way in each process: it has the next one when it has answered one
 MAX_QUEUE = 1024  # queries that wait; more are refused
 HANG_S = 5.0  # without an answer it owes, after which a process is started again

@@ -102,14 +102,15 @@ def stubs(model: str, count: int) -> Victims:
     return lambda stack: stack.descendants(f"/{model}/")[-count:]
 
 
-def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> None:
-    before = restarts(stack)
-    with Traffic(stack.url, seed=int(before)) as traffic:
+def struck(stack: Serving, victims: list[int], sort: signal.Signals, counted: str, seed: int) -> Traffic:
+    """The traffic while these processes are struck, started again as the metric `counted` tells, and all is well again."""
+    before = metric(stack, counted)
+    with Traffic(stack.url, seed=seed) as traffic:
         time.sleep(0.5)
-        for struck in victims(stack):
-            os.kill(struck, sort)
+        for victim in victims:
+            os.kill(victim, sort)
         limit_s = HEALED_S if stack.started_s < SLOW_S else max(HEALED_S, 3 * stack.started_s)
-        noticed = until(lambda: restarts(stack) > before, limit_s, "noticed")
+        noticed = until(lambda: metric(stack, counted) > before, limit_s, "noticed")
         healed = noticed + until(lambda: ready(stack), limit_s - noticed, "ready again")
         time.sleep(1.0)  # admission finds its limit again
         since = time.perf_counter()
@@ -117,26 +118,20 @@ def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> N
     print(f"noticed after {noticed:.1f} s, healed after {healed:.1f} s")
     hold_true(traffic)
     assert set(traffic.statuses(since=since)) == {200}
+    assert metric(stack, counted) == before + 1
+    return traffic
+
+
+def strike_and_heal(stack: Serving, victims: Victims, sort: signal.Signals) -> None:
+    traffic = struck(stack, victims(stack), sort, "searchbar_triton_restarts", int(restarts(stack)))
     assert set(traffic.statuses("/v1/search")) <= {200, 429}
     assert traffic.statuses("/v1/spellcheck")[200] < sum(traffic.statuses("/v1/spellcheck").values())
-    assert restarts(stack) == before + 1
 
 
 def strike_the_index(stack: Serving, sort: signal.Signals) -> None:
     """Searches fail while the index's process is away, in time and with a status that says so; models are asked as before."""
-    before, healthy = metric(stack, "searchbar_index_restarts"), restarts(stack)
-    [struck] = stack.descendants("app.index.answering")
-    with Traffic(stack.url, seed=20) as traffic:
-        time.sleep(0.5)
-        os.kill(struck, sort)
-        noticed = until(lambda: metric(stack, "searchbar_index_restarts") > before, HEALED_S, "noticed")
-        healed = noticed + until(lambda: ready(stack), HEALED_S - noticed, "ready again")
-        time.sleep(1.0)  # admission finds its limit again
-        since = time.perf_counter()
-        time.sleep(1.0)
-    print(f"noticed after {noticed:.1f} s, healed after {healed:.1f} s")
-    hold_true(traffic)
-    assert set(traffic.statuses(since=since)) == {200}
+    healthy = restarts(stack)
+    traffic = struck(stack, stack.descendants("app.index.answering"), sort, "searchbar_index_restarts", 20)
     searches = traffic.statuses("/v1/search")
     assert searches[503] + searches[504] > 0
     assert set(traffic.statuses("/v1/spellcheck")) | set(traffic.statuses("/v1/embed")) <= {200, 429}
