@@ -55,6 +55,7 @@ Steps = Annotated[int | None, typer.Option(help="Length of the run in optimiser 
 BatchSize = Annotated[int, typer.Option(help="Examples a step learns from, over all GPUs.", min=1)]
 PrecisionOption = Annotated[Precision, typer.Option(help="auto: bf16, or fp16 on a GPU that has no bf16; no: fp32.")]
 Compile = Annotated[bool | None, typer.Option(help="torch.compile: a slow start, faster steps.", show_default="on; tiny: off")]
+Workers = Annotated[int | None, typer.Option(help="Processes that draw ahead.", show_default="none; GPU: up to 4", min=0)]
 Checkpoints = Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)]
 Install = Annotated[bool, typer.Option("--install", help="Export to int8 ONNX and install into triton/models.")]
 
@@ -74,6 +75,14 @@ def train_speller(
             help="Shape: small 4+2 layers × 256 (6 M), base 6+6 × 768 (bart-base), tiny 1+1 × 64.", show_default="small"
         ),
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Layers, encoder+decoder; with --init so many of those it has, evenly spaced.",
+            show_default="as --config or --init",
+            metavar="E+D",
+        ),
+    ] = None,
     minutes: Minutes = None,
     steps: Steps = None,
     batch_size: BatchSize = 256,
@@ -86,6 +95,7 @@ def train_speller(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="1e-3; base, --init: 3e-4")] = None,
     precision: PrecisionOption = Precision.auto,
     compile: Compile = None,
+    workers: Workers = None,
     checkpoint_minutes: Checkpoints = 5.0,
     install: Install = False,
     install_to: Annotated[Path | None, typer.Option(help="Install into this copy of triton/models instead.")] = None,
@@ -113,6 +123,7 @@ def train_speller(
     length = duration(minutes, steps)
     if init and config:
         raise InvalidInput("--init brings its own shape: leave --config out")
+    halves = layers_of(layers) if layers else None
     require("torch")
     from training import corpus as corpora
 
@@ -136,8 +147,9 @@ def train_speller(
     else:
         given = {"batch_size": batch_size, "micro_batch": micro_batch, "lr": lr or (3e-4 if init else None), "compile": compile}
         given["copy_phase"] = 0.0 if init else None  # a trained model copies
-        more = {"precision": precision.value, "checkpoint_minutes": checkpoint_minutes}
-        run(corpus, out, preset((config or Config.small).value, **length, **given, **more), init)
+        given |= dict(zip(("encoder_layers", "decoder_layers"), halves or (), strict=False))
+        more = {"precision": precision.value, "checkpoint_minutes": checkpoint_minutes, "workers": workers}
+        run(corpus, out, preset((config or Config.small).value, **length, **given, **more), init, halves)
     if repository and is_main():
         export(out, repository)
         typer.echo(f"installed into {repository}")
@@ -192,6 +204,10 @@ def train_embedder(
     playlists: Annotated[Path | None, typer.Option(help="TSV of playlist, artist, title: semantic queries.")] = None,
     share: Shares = None,
     init: Annotated[Path | None, typer.Option(help="Saved sentence-transformers model to continue from.")] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(help="Layers; with --init so many of those it has, evenly spaced.", show_default="4, or as --init", min=1),
+    ] = None,
     minutes: Minutes = None,
     steps: Steps = None,
     batch_size: BatchSize = 256,
@@ -204,6 +220,7 @@ def train_embedder(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
     precision: PrecisionOption = Precision.auto,
     compile: Compile = None,
+    workers: Workers = None,
     checkpoint_minutes: Checkpoints = 5.0,
     install: Install = False,
     install_to: Annotated[Path | None, typer.Option(help="Install into this copy of triton/models instead.")] = None,
@@ -228,11 +245,12 @@ def train_embedder(
     if done := finished(out, out / "model"):
         say_finished(out, done)
     else:
+        shape: dict[str, Any] = {"layers": layers} if layers else {}
         given = EmbedderRun(
-            **length, batch_size=batch_size, lr=lr, precision=precision.value, checkpoint_minutes=checkpoint_minutes,
-            compile=compile is not False, chunk=chunk, hard=hard,
+            **length, **shape, batch_size=batch_size, lr=lr, precision=precision.value, checkpoint_minutes=checkpoint_minutes,
+            compile=compile is not False, chunk=chunk, hard=hard, workers=workers,
         )  # fmt: skip
-        run(catalogue, share or [1.0] * len(catalogue), playlists, out, given, init)
+        run(catalogue, share or [1.0] * len(catalogue), playlists, out, given, init, layers)
     if repository and is_main():
         export(out / "model", repository, out / "onnx")
         typer.echo(f"installed into {repository}")
@@ -275,6 +293,14 @@ def duration(minutes: float | None, steps: int | None) -> dict[str, Any]:
         raise InvalidInput("a run is as long as --minutes or as --steps say: give one of them")
     given = {"minutes": minutes, "max_steps": steps}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def layers_of(given: str) -> tuple[int, int]:
+    """`3+1` as (3, 1). Raises InvalidInput for anything else."""
+    encoder, plus, decoder = given.partition("+")
+    if not (plus and encoder.isdecimal() and decoder.isdecimal() and int(encoder) and int(decoder)):
+        raise InvalidInput(f"--layers {given}: say how many in the encoder and in the decoder, as in 4+2")
+    return int(encoder), int(decoder)
 
 
 def say_finished(out: Path, done: str) -> None:

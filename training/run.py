@@ -27,6 +27,7 @@ class Run:
     precision: str = "auto"  # bf16, fp16, no, or what this machine is best at
     compile: bool = True  # 1.3 times the examples a second on two CPU cores
     checkpoint_minutes: float = 5.0
+    workers: int | None = None  # processes that draw ahead (`training.ahead`)
 
 
 def accelerator(run: Run) -> Accelerator:

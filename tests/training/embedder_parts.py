@@ -14,11 +14,14 @@ from sentence_transformers import SentenceTransformer, models
 from transformers import AutoModel, AutoTokenizer, BertConfig, DistilBertConfig, MPNetConfig, RobertaConfig
 
 from app.settings import ROOT
+from training.ahead import ahead
+from training.embedder.batches import Batches, collate
 from training.embedder.export import export_fp32
 from training.embedder.negatives import batch, mine
 from training.embedder.pairs import Pair, Pairs, held_out
 from training.embedder.train import EmbedderRun, contrast, encode
 from training.quantise import quantise
+from training.shape import kept
 
 TOKENIZER = ROOT / "training" / "checkpoints" / "embedder"
 DEMO = ROOT / "app" / "data" / "demo.csv"
@@ -44,6 +47,11 @@ def say(check: str, **found: object) -> None:
     print(json.dumps({"check": check, **found}), flush=True)
 
 
+def right(pairs: list[Pair]) -> torch.Tensor:
+    """[n, n] bool: which passage answers which query, a pair at a time."""
+    return torch.tensor([[a.constraint <= b.facts for b in pairs] for a in pairs])
+
+
 def masked_answers() -> None:
     """The loss of a batch in which another passage answers a query too, far from it and close to it."""
     facts = frozenset({"m:sad"})
@@ -58,7 +66,7 @@ def masked_answers() -> None:
 
 def _first(query: torch.Tensor, passages: torch.Tensor, pairs: list[Pair], run: EmbedderRun) -> float:
     query = query.clone().requires_grad_()
-    contrast(query, passages, pairs, run).backward()
+    contrast(query, passages, right(pairs), run).backward()
     assert query.grad is not None
     return float(query.grad[0].abs().sum())
 
@@ -68,7 +76,7 @@ def matryoshka() -> None:
     pairs = [Pair(q, q, frozenset({q}), frozenset({q})) for q in "ab"]
     query = torch.tensor([[0.3, 0.0, 1.0, 0.0], [0.0, 0.3, 0.0, 1.0]])
     passages = torch.tensor([[0.0, 0.3, 1.0, 0.0], [0.3, 0.0, 0.0, 1.0]])
-    losses = {str(d): float(contrast(query, passages, pairs, EmbedderRun(dimensions=d))) for d in ((), (2,))}
+    losses = {str(d): float(contrast(query, passages, right(pairs), EmbedderRun(dimensions=d))) for d in ((), (2,))}
     say("matryoshka", whole=losses["()"], halves=losses["(2,)"])
 
 
@@ -79,11 +87,33 @@ def chunks(model: SentenceTransformer) -> None:
     found = []
     for chunk in (None, 3):
         model.zero_grad()
-        texts = [[p.query for p in drawn], [p.passage for p in drawn]]
-        queries, passages = (encode(model, model[0].auto_model, t, torch.device("cpu"), chunk) for t in texts)
-        contrast(queries, passages, drawn, EmbedderRun()).backward()
+        made = collate(model, drawn, chunk)
+        queries, passages = (
+            encode(model, model[0].auto_model, of, torch.device("cpu"), chunk is not None)
+            for of in (made.queries, made.passages)
+        )
+        contrast(queries, passages, right(drawn), EmbedderRun()).backward()
         found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     say("chunks", difference=float((found[0] - found[1]).abs().max() / found[0].abs().max()))
+
+
+def drawn_batches(model: SentenceTransformer) -> None:
+    """Whether a batch says which passages answer a query as its pairs do, and whether processes that draw ahead draw anew."""
+    pairs = Pairs([DEMO], [1.0], None, 7)
+    drawn = batch(pairs, 200, 0.0)
+    said = collate(model, drawn).right(torch.device("cpu"))
+    stream = ahead(Batches(model, pairs, "seed", 8, 0.0, None), 2)
+    first, second = (next(stream).passages[0].ids for _ in range(2))
+    say("batches", same=bool((said == right(drawn)).all()), others=int(said.sum()) - len(drawn), again=first.equal(second))
+
+
+def layers() -> None:
+    """Which of six layers stay, by how many."""
+    say("layers", kept=[[layer.num_embeddings - 1 for layer in kept(_six(), count)] for count in (1, 2, 3, 6)])
+
+
+def _six() -> torch.nn.ModuleList:
+    return torch.nn.ModuleList(torch.nn.Embedding(at + 1, 1) for at in range(6))
 
 
 def hard_negatives(model: SentenceTransformer) -> None:
@@ -142,6 +172,8 @@ if __name__ == "__main__":
     masked_answers()
     matryoshka()
     chunks(shipped)
+    drawn_batches(shipped)
+    layers()
     hard_negatives(shipped)
     playlists(work)
     exports(work)

@@ -42,6 +42,17 @@ def test_chunks_give_the_gradient_of_the_whole_batch(found: Found) -> None:
     assert found["chunks"]["difference"] < 1e-4
 
 
+def test_a_batch_says_which_passages_answer_a_query(found: Found) -> None:
+    """As fact sets do, a pair at a time; there are some. Two processes that draw ahead must not draw the same."""
+    batches = found["batches"]
+    assert batches["same"] and batches["others"] > 0 and not batches["again"]
+
+
+def test_layers_are_kept_evenly_spaced(found: Found) -> None:
+    """Of six: the first, the first and the last, one between them, all."""
+    assert found["layers"]["kept"] == [[0], [0, 5], [0, 2, 5], [0, 1, 2, 3, 4, 5]]
+
+
 def test_hard_negatives_are_in_the_batch(found: Found) -> None:
     """About 0.3 of a batch are items that the one before is taken for, which never bear its title; by chance few are."""
     hard = found["hard"]
@@ -65,13 +76,14 @@ def test_every_family_exports(found: Found, family: str) -> None:
 
 
 def test_a_catalogue_trains_an_embedder_that_is_installed(run: Train, catalogue: Path, tmp_path: Path) -> None:
-    """From the shipped weights a few steps on a CSV end in a repository whose graph gives unit vectors of the stated width."""
+    """Two layers of the shipped weights, trained a few steps on a CSV, end in a graph of unit vectors of the stated width."""
     out, repository = tmp_path / "embedder", copy_of_the_repository(tmp_path)
     weights = ROOT / "training" / "checkpoints" / "embedder"
-    shape = ("--steps", 2, "--batch-size", 16, "--chunk", 8, "--no-compile", "--init", weights)
+    shape = ("--steps", 2, "--batch-size", 16, "--chunk", 8, "--no-compile", "--init", weights, "--layers", 2)
     done = run("searchbar", "train", "embedder", "--catalogue", catalogue, "--out", out, *shape, "--install-to", repository)
     assert done.returncode == 0, done.stderr
     assert re.search(r"step +2 .* done", done.stdout) and "taken for others" in done.stdout
+    assert json.loads((out / "model" / "config.json").read_text())["num_hidden_layers"] == 2
     config = (repository / "embedder" / "config.pbtxt").read_text()
     (width,) = re.findall(r'"EMBEDDING" .*dims: \[ (\d+) \]', config)
     session = onnxruntime.InferenceSession(str(repository / "embedder_encoder" / "1" / "model.onnx"))

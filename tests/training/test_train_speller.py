@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.errors import InvalidInput
 from app.inference import Array, text_tensor
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from app.stack import inference
 from tests.training.conftest import ENVIRONMENT, Train, copy_of_the_repository
 
+SHIPPED = str(ROOT / "training" / "checkpoints" / "speller")
 QUERIES = ["halo", "bilie jean micheal jackson", "🎵", "x" * 64]
 OUTPUTS = ["TEXT", "LOGPROB", "QUERY_LOGPROB", "CANDIDATE_LOGPROBS"]
 
@@ -104,7 +105,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(venv: Path, run: Train, catalo
     assert (facts(out)["steps"], facts(out)["examples"]) == (killed_at + 20, 16 * (killed_at + 20))
     one = tmp_path / "one.csv"
     one.write_text("title\nHalo\n")
-    more = ["--catalogue", one, "--out", tmp_path / "more", "--init", out, "--steps", 1]
+    more = ["--catalogue", one, "--out", tmp_path / "more", "--init", out, "--layers", "1+1", "--steps", 1]
     done = run("searchbar", "train", "speller", *more, "--no-compile", "--batch-size", 4)
     assert done.returncode == 0, done.stderr
     assert facts(tmp_path / "more")["steps"] == 1
@@ -139,6 +140,7 @@ def test_gradients_are_those_of_all_processes_examples(run: Train, catalogue: Pa
     [
         pytest.param(["--steps", "1", "--minutes", "1"], "give one of them", id="two lengths"),
         pytest.param(["--init", "x", "--config", "tiny"], "leave --config out", id="two shapes"),
+        pytest.param(["--layers", "3"], "--layers 3: say how many in the encoder and in the decoder", id="half a shape"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options: list[str], said: str) -> None:
@@ -155,6 +157,9 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options:
         pytest.param("title\n🎵\n", [], "bad.csv: no name to learn in its 1 rows", id="nothing to learn"),
         pytest.param("title\nHalo\n", ["--init", "/no/such/model"], "--init /no/such/model: no such directory", id="no init"),
         pytest.param("title\nHalo\n", ["--init", "no/such-model"], "--init no/such-model: ", id="not on the hub"),
+        pytest.param(
+            "title\nHalo\n", ["--init", SHIPPED, "--layers", "4+3"], "3 of 2 layers cannot be kept", id="no such layer"
+        ),
         pytest.param("title\nHalo\n", ["--install-to", "/tmp"], "/tmp is no model repository", id="nowhere to install"),
         pytest.param("title\nHalo\n", ["--precision", "fp16"], "fp16 needs a GPU", id="no fp16"),
     ],

@@ -27,11 +27,15 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from app.errors import InvalidInput
+from training.ahead import ahead
+from training.embedder.batches import Batch, Batches, Piece
 from training.embedder.export import load
-from training.embedder.negatives import batch, mine
+from training.embedder.negatives import mine
 from training.embedder.pairs import Pair, Pairs
 from training.loop import Loop, read_state
 from training.run import Run, accelerator
+from training.shape import kept
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class EmbedderRun(Run):
     heads: int = 4
     ffn: int = 1024
     max_tokens: int = 40
-    dimensions: tuple[int, ...] = (256, 128, 64)  # Matryoshka; those longer than the model's embeddings are left out
+    dimensions: tuple[int, ...] = (256, 192, 128, 64)  # Matryoshka; those longer than the model's embeddings are left out
     hard: float = 0.3  # share of a batch that another item of it is easily taken for; needs weights to start from
     chunk: int | None = None  # texts whose activations are kept; None: all of the (micro-)batch
 
@@ -70,28 +74,44 @@ def new_model(run: EmbedderRun, pairs: Pairs, out: Path) -> None:
     tokenizer.save_pretrained(start)
 
 
+def cut(model: SentenceTransformer, layers: int) -> None:
+    """Keep so many layers of a BERT or RoBERTa. Raises InvalidInput when there are not so many, or it is neither."""
+    network = model[0].auto_model
+    if not hasattr(network, "encoder"):
+        raise InvalidInput(f"--layers: no layers were found in a {type(network).__name__}")
+    network.encoder.layer = kept(network.encoder.layer, layers)
+    network.config.num_hidden_layers = layers
+
+
 def started(run: EmbedderRun, out: Path) -> SentenceTransformer:
     """The model that `new_model` wrote to `out`, with mean pooling and normalisation."""
     word = models.Transformer(str(out / "start"), max_seq_length=run.max_tokens)
     return SentenceTransformer(modules=[word, models.Pooling(run.hidden, "mean"), models.Normalize()], device="cpu")
 
 
-def contrast(queries: torch.Tensor, passages: torch.Tensor, batch: list[Pair], run: EmbedderRun) -> torch.Tensor:
-    """Symmetric InfoNCE over [n, dim] vectors, other right answers masked, the mean over `run.dimensions`."""
-    right = torch.tensor([[a.constraint <= b.facts for b in batch] for a in batch], device=queries.device)
-    right.fill_diagonal_(False)
-    target = torch.arange(len(batch), device=queries.device)
+def contrast(queries: torch.Tensor, passages: torch.Tensor, right: torch.Tensor, run: EmbedderRun) -> torch.Tensor:
+    """Symmetric InfoNCE over [n, dim] vectors, the mean over `run.dimensions`.
+
+    Args:
+        right: [n, n] bool, whether passage j answers query i: its own is wanted, the others are no negatives.
+    """
+    others = right & ~torch.eye(len(right), dtype=torch.bool, device=right.device)
+    target = torch.arange(len(right), device=queries.device)
     cross, unit = torch.nn.functional.cross_entropy, torch.nn.functional.normalize
     losses = []
     for size in [d for d in run.dimensions if d < queries.shape[1]] + [queries.shape[1]]:
         scores = unit(queries[:, :size].float(), dim=-1) @ unit(passages[:, :size].float(), dim=-1).T / run.temperature
-        scores = scores.masked_fill(right, float("-inf"))
+        scores = scores.masked_fill(others, float("-inf"))
         losses.append((cross(scores, target) + 0.3 * cross(scores.T, target)) / 1.3)
     return torch.stack(losses).mean()
 
 
-def encode(model: Any, transformer: Any, texts: list[str], device: torch.device, chunk: int | None = None) -> torch.Tensor:
-    """Vectors [n, dim] with gradients: the transformer (maybe compiled) and the model's pooling, `chunk` texts at once."""
+def encode(model: Any, transformer: Any, pieces: list[Piece], device: torch.device, again: bool = False) -> torch.Tensor:
+    """Vectors [n, dim] with gradients, in the batch's order: the transformer (maybe compiled) and the model's pooling.
+
+    Args:
+        again: make the activations of a piece again on the way back, instead of keeping those of all.
+    """
     first_token = model[1].pooling_mode == "cls"
 
     def pooled(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -101,13 +121,12 @@ def encode(model: Any, transformer: Any, texts: list[str], device: torch.device,
         weight = mask.unsqueeze(-1).to(states.dtype)
         return (states * weight).sum(1) / weight.sum(1)
 
-    size = chunk or len(texts)
     parts = []
-    for start in range(0, len(texts), size):
-        features = model.preprocess(texts[start : start + size])
-        ids, mask = features["input_ids"].to(device), features["attention_mask"].to(device)
-        parts.append(checkpoint(pooled, ids, mask, use_reentrant=False) if size < len(texts) else pooled(ids, mask))
-    return torch.cat(parts)
+    for _, *tokens in pieces:
+        ids, mask = (tensor.to(device, non_blocking=True) for tensor in tokens)
+        parts.append(checkpoint(pooled, ids, mask, use_reentrant=False) if again and len(pieces) > 1 else pooled(ids, mask))
+    order = torch.cat([piece.places for piece in pieces]).argsort()
+    return torch.cat(parts)[order.to(device)]
 
 
 def probe(model: SentenceTransformer, batch: list[Pair]) -> float:
@@ -129,22 +148,20 @@ class Embedding:
         pairs.rng.seed(run.seed + 1_000_003)
         self.held_out = [pairs.draw() for _ in range(1000)]
 
-    def stream(self, seed: str, size: int) -> Iterator[list[Pair]]:
-        self.pairs.rng.seed(seed)
-        while True:
-            yield batch(self.pairs, size, self.run.hard)
+    def stream(self, seed: str, size: int) -> Iterator[Batch]:
+        return ahead(Batches(self.model, self.pairs, seed, size, self.run.hard, self.run.chunk), self.run.workers)
 
     def at(self, progress: float) -> None:
         """Nothing follows the progress."""
 
-    def loss(self, network: Callable[..., Any], drawn: list[Pair], device: torch.device) -> torch.Tensor:
-        queries = encode(self.model, network, [p.query for p in drawn], device, self.run.chunk)
-        passages = encode(self.model, network, [p.passage for p in drawn], device, self.run.chunk)
+    def loss(self, network: Callable[..., Any], drawn: Batch, device: torch.device) -> torch.Tensor:
+        again = self.run.chunk is not None
+        queries, passages = (encode(self.model, network, of, device, again) for of in (drawn.queries, drawn.passages))
         with torch.autocast(device.type, enabled=False):  # scores at a temperature of 0.05 want all their digits
-            return contrast(queries, passages, drawn, self.run)
+            return contrast(queries, passages, drawn.right(queries.device), self.run)
 
-    def weight(self, drawn: list[Pair]) -> float:
-        return float(len(drawn))
+    def weight(self, drawn: Batch) -> float:
+        return float(drawn.size)
 
     def save(self, out: Path, facts: dict[str, Any]) -> None:
         self.model.save(str(out / "model"))
@@ -155,11 +172,21 @@ class Embedding:
 
 
 def train(
-    catalogues: list[Path], shares: list[float], playlists: Path | None, out: Path, run: EmbedderRun, init: Path | None = None
+    catalogues: list[Path],
+    shares: list[float],
+    playlists: Path | None,
+    out: Path,
+    run: EmbedderRun,
+    init: Path | None = None,
+    layers: int | None = None,
 ) -> None:
     """Train to the end of the run, checkpointing to `out`; an unfinished run in `out` is resumed.
 
+    Args:
+        layers: how many to keep of those of `init`; what is mined is mined with all of them.
+
     Raises:
+        InvalidInput: `init` has fewer layers.
         SetupError: what `out` or `init` holds cannot be used, or this machine lacks the precision.
         Diverged: the loss became infinite or not a number.
     """
@@ -174,11 +201,14 @@ def train(
         new_model(run, pairs, out)
     made.wait_for_everyone()
     model = load(source) if source else started(run, out)
+    mined = mine(model.to(made.device), pairs) if source is not None and run.hard > 0 else None
+    if layers and init and not state:
+        cut(model, layers)
     task = Embedding(model, pairs, run)
     task.network.float().set_attn_implementation("eager" if made.device.type == "cpu" else "sdpa")
     count = sum(map(len, pairs.groups))
     made.print(f"{count:,} items, {task.network.num_parameters() / 1e6:.1f} M parameters")
-    if source is not None and run.hard > 0:
-        made.print(f"{mine(model, pairs):,} of them are easily taken for others")
+    if mined is not None:
+        made.print(f"{mined:,} of them are easily taken for others")
     Loop(task, run, out, made, state).train()
     made.end_training()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from training import corpus as corpus_
 from training.noise import corrupt
@@ -21,7 +21,7 @@ MAX_TOKENS = 64
 EDITS, EDIT_SHARES = (1, 2, 3), (0.68, 0.26, 0.06)  # harder than what people type (noise.json): easy examples teach little
 Batch = dict[str, torch.Tensor]
 
-__all__ = ["BOS", "EOS", "PAD", "UNK", "Batch", "Batches", "collate", "exact", "probe_set", "stream"]
+__all__ = ["BOS", "EOS", "PAD", "UNK", "Batch", "Batches", "collate", "exact", "probe_set"]
 
 
 class Batches(IterableDataset[Batch]):
@@ -67,13 +67,6 @@ class Batches(IterableDataset[Batch]):
             for start in starts:
                 typed, meant = zip(*pool[start : start + self.size], strict=True)
                 yield collate(self.tokenizer, list(typed), list(meant))
-
-
-def stream(batches: Batches, workers: int) -> Iterator[Batch]:
-    """The batches, drawn ahead by `workers` processes: a GPU is faster than one process draws and tokenises."""
-    if not workers:
-        return iter(batches)
-    return iter(DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=True, multiprocessing_context="fork"))
 
 
 def collate(tokenizer: Any, typed: list[str], meant: list[str]) -> Batch:

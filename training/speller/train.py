@@ -11,7 +11,6 @@ of facebook/bart-base, and any saved BART or MBART continues through the same lo
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +30,12 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from app.errors import SetupError
+from training.ahead import ahead
 from training.corpus import HOLDOUT, Corpus
 from training.loop import Loop, read_state
 from training.run import Run, accelerator
-from training.speller.batches import BOS, EOS, PAD, UNK, Batch, Batches, collate, exact, probe_set, stream
+from training.shape import kept
+from training.speller.batches import BOS, EOS, PAD, UNK, Batch, Batches, collate, exact, probe_set
 from training.speller.tokenizer import train_tokenizer
 
 __all__ = ["PAD", "Batches", "SpellerRun", "build_model", "collate", "exact", "preset", "probe_set", "train"]
@@ -56,7 +57,6 @@ class SpellerRun(Run):
     heads: int = 4
     holdout: float = HOLDOUT  # share of titles never trained on
     probes: int = 256  # queries that a checkpoint is judged by
-    workers: int | None = None  # processes that draw ahead; None: 4 beside a GPU, none beside a CPU, which they would slow down
 
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -100,8 +100,7 @@ class Speller:
 
     def stream(self, seed: str, size: int) -> Iterator[Batch]:
         self.batches = Batches(self.corpus, self.tokenizer, self.run, seed, size)
-        ahead = min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
-        return stream(self.batches, ahead if self.run.workers is None else self.run.workers)
+        return ahead(self.batches, self.run.workers)
 
     def at(self, progress: float) -> None:
         if self.batches:
@@ -145,6 +144,13 @@ def load_saved(source: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def cut(model: Any, encoder_layers: int, decoder_layers: int) -> None:
+    """Keep so many layers of the two halves of `model`. Raises InvalidInput when there are not so many."""
+    for half, count in ((model.get_encoder(), encoder_layers), (model.get_decoder(), decoder_layers)):
+        half.layers = kept(half.layers, count)
+    model.config.encoder_layers, model.config.decoder_layers = encoder_layers, decoder_layers
+
+
 def new(corpus: Corpus, run: SpellerRun, out: Path, made: Accelerator) -> tuple[Any, Any]:
     """A model with random weights and a tokenizer trained on the names, which all processes share."""
     if made.is_main_process:
@@ -158,10 +164,14 @@ def new(corpus: Corpus, run: SpellerRun, out: Path, made: Accelerator) -> tuple[
     return build_model(run, len(tokenizer)), tokenizer
 
 
-def train(corpus: Corpus, out: Path, run: SpellerRun, init: str | None = None) -> None:
+def train(corpus: Corpus, out: Path, run: SpellerRun, init: str | None = None, layers: tuple[int, int] | None = None) -> None:
     """Train to the end of the run, checkpointing to `out`; an unfinished run in `out` is resumed.
 
+    Args:
+        layers: of encoder and decoder, how many to keep of those of `init`.
+
     Raises:
+        InvalidInput: `init` has fewer layers.
         SetupError: `init` or what `out` holds cannot be used, or this machine lacks the precision.
         Diverged: the loss became infinite or not a number.
     """
@@ -176,6 +186,8 @@ def train(corpus: Corpus, out: Path, run: SpellerRun, init: str | None = None) -
         made.print(f"resuming at step {state['step']:,} ({state['spent']:.1f} min)")
     source = str(out) if state else init
     model, tokenizer = load_saved(source) if source else new(corpus, run, out, made)
+    if layers and init and not state:
+        cut(model, *layers)
     model.train()
     # On a CPU the fused attention's backward took 38 % of a step at 12 tokens; a GPU is quicker with it.
     model.set_attn_implementation("eager" if made.device.type == "cpu" else "sdpa")
