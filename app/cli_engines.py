@@ -81,9 +81,17 @@ def repository(
     typer.echo(lay_out(Settings().model_repository, onnx, out, ".int8" if int8 else ""))
 
 
+@engines.command()
+def install(onnx: Graphs = FOLDER / "onnx") -> None:
+    """Put the exported graphs beside the int8 ones of the model repository: what SEARCHBAR_TRITON_DEVICE=cuda serves."""
+    from app.engine_repository import install as put
+
+    put(onnx, Settings().model_repository)
+
+
 def parity(
     reference: Annotated[
-        str, typer.Option(help="`local`, the folder of a model repository, or HOST:PORT of a Triton.")
+        str, typer.Option(help="`local`, `cuda` (it on a GPU), the folder of a model repository, or HOST:PORT of a Triton.")
     ] = "local",
     candidate: Annotated[str, typer.Option(help="The same; what is judged.")] = "local",
     queries: Annotated[int, typer.Option(help="Queries asked, a third without a typo.", min=1)] = 1000,

@@ -24,7 +24,7 @@ from app.speller import OUTPUTS
 from app.stack import canary, embedded
 from app.triton_client import TritonClient
 
-LOCAL = "local"
+LOCAL, CUDA = "local", "cuda"
 BATCHES = (1, 4, 16, 2, 32)  # sizes in turn: one engine may take another kernel for each
 NEAREST = 10
 EXAMPLES = 20
@@ -83,7 +83,8 @@ class Report:
 
 @asynccontextmanager
 async def server(where: str, settings: Settings) -> AsyncIterator[InferenceBackend]:
-    """The Triton at `where`: `local` or a model repository's folder (an embedded one is started on it), or HOST:PORT.
+    """The Triton at `where`: HOST:PORT, or an embedded one that is started on a model repository: a folder, or
+    that of the settings, `local` on the CPU and `cuda` on a GPU.
 
     Raises:
         InvalidInput: it is none of these.
@@ -93,7 +94,7 @@ async def server(where: str, settings: Settings) -> AsyncIterator[InferenceBacke
     async with AsyncExitStack() as cleanup:
         url = where
         if repository is not None:
-            triton = embedded(repository, canary=canary)
+            triton = embedded(repository, canary=canary, device="cuda" if where == CUDA else "cpu")
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.grpc_url
@@ -104,12 +105,14 @@ async def server(where: str, settings: Settings) -> AsyncIterator[InferenceBacke
 
 def _repository(where: str, settings: Settings) -> Path | None:
     """The repository to start a server on; None for the address of a running one."""
-    if where == LOCAL:
+    if where in (LOCAL, CUDA):
         return settings.model_repository
     if Path(where).is_dir():
         return Path(where)
     if not where.rpartition(":")[2].isdigit():
-        raise InvalidInput(f"{where}: it is `{LOCAL}`, the folder of a model repository, or HOST:PORT of a Triton's gRPC")
+        raise InvalidInput(
+            f"{where}: it is `{LOCAL}`, `{CUDA}`, the folder of a model repository, or HOST:PORT of a Triton's gRPC"
+        )
     return None
 
 

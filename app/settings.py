@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     triton_ca: Path | None = Field(None, description="PEM certificates that a running Triton is checked against; unset: no TLS")
     triton_cert: Path | None = Field(None, description="PEM certificate to show to a Triton that asks for one")
     triton_key: Path | None = Field(None, description="PEM key of that certificate")
+    triton_device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="what the embedded Triton's models run on; cuda is an NVIDIA GPU (docs/deploy.md)"
+    )
     model_repository: Path = Field(ROOT / "triton" / "models", description="model repository of the embedded Triton")
     reranker: Path = Field(ROOT / "app" / "data" / "reranker.json", description="weights of the candidate reranker")
     deadline_s: float = Field(2.0, gt=0, description="time a request has; a search leaves out what is later")

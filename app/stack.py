@@ -17,6 +17,7 @@ from app import embedder, speller
 from app.catalogue import LiveCatalogue
 from app.completion import Completions
 from app.embedder import Embedder
+from app.engine_repository import require_installed
 from app.errors import SetupError
 from app.gateway import CANARY, Gateway
 from app.index.address import ClusterAddress
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("searchbar")
 
 ONE_PROCESS = "one_process"  # configuration of the two models that are asked (docs/adr/0028-one-process.md)
+ONE_PROCESS_CUDA = "one_process_cuda"  # the same with the engines on a GPU
 EMBEDDER_WEIGHTS = Path("embedder_encoder") / "1" / "model.onnx"
 
 
@@ -70,13 +72,24 @@ async def infer_once(backend: InferenceBackend) -> None:
 
 
 def embedded(
-    repository: Path, *, canary: Canary | None, ports: Ports | None = None, extra_args: Sequence[str] = ()
+    repository: Path,
+    *,
+    canary: Canary | None,
+    device: str = "cpu",
+    ports: Ports | None = None,
+    extra_args: Sequence[str] = (),
 ) -> EmbeddedTriton:
-    """A Triton of our own that serves speller and embedder of `repository`, each as one process; not started."""
+    """A Triton of our own that serves speller and embedder of `repository`, each as one process; not started.
+
+    Raises:
+        SetupError: `device` is ``cuda`` and the repository lacks the graphs for it.
+    """
+    if device == "cuda":
+        require_installed(repository)
     return EmbeddedTriton(
         repository,
         models=(speller.MODEL, embedder.MODEL),
-        config_name=ONE_PROCESS,
+        config_name=ONE_PROCESS_CUDA if device == "cuda" else ONE_PROCESS,
         canary=canary,
         ports=ports,
         extra_args=["--disable-auto-complete-config", *extra_args],
@@ -95,7 +108,8 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
         triton = None
         url = settings.triton
         if url is None:
-            triton = embedded(settings.model_repository, canary=canary, extra_args=triton_arguments(settings))
+            arguments = triton_arguments(settings)
+            triton = embedded(settings.model_repository, canary=canary, device=settings.triton_device, extra_args=arguments)
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.grpc_url

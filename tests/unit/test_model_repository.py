@@ -44,7 +44,7 @@ def test_a_configuration_parses_and_bounds_its_queue(path: Path) -> None:
         on_cpu = [group for group in config.instance_group if group.kind == group.KIND_CPU]
         assert all(group.count > 1 for group in on_cpu), "the batcher would sleep"
     else:
-        may = UNBATCHED | UNBATCHED_ON_CPU if path.stem in ("cpu", "one_process") else UNBATCHED
+        may = UNBATCHED | UNBATCHED_ON_CPU if path.stem in ("cpu", "one_process", "one_process_cuda") else UNBATCHED
         assert config.platform == "ensemble" or config.name in may, "an unbounded queue"
 
 
@@ -58,11 +58,14 @@ def test_all_engines_of_a_model_have_the_same_tensors(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["speller", "embedder"])
-def test_one_process_takes_and_gives_what_the_ensemble_does(model: str) -> None:
-    """On a CPU a top model is one process instead of an ensemble; whoever asks it cannot tell."""
-    ensemble, one = parse(REPOSITORY / model / "config.pbtxt"), parse(REPOSITORY / model / "configs" / "one_process.pbtxt")
+@pytest.mark.parametrize("config", ["one_process", "one_process_cuda"])
+def test_one_process_takes_and_gives_what_the_ensemble_does(model: str, config: str) -> None:
+    """A top model that is one process instead of an ensemble, on a CPU or a GPU: whoever asks it cannot tell."""
+    ensemble, one = parse(REPOSITORY / model / "config.pbtxt"), parse(REPOSITORY / model / "configs" / f"{config}.pbtxt")
     assert tensors(one) == tensors(ensemble)
     assert (one.backend, one.max_batch_size) == ("python", ensemble.max_batch_size)
+    (group,) = one.instance_group
+    assert group.kind == (group.KIND_GPU if config.endswith("cuda") else group.KIND_CPU)
 
 
 def shapes(tensors_of: Any, batch: int) -> dict[str, list[int]]:

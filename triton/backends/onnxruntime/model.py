@@ -1,8 +1,8 @@
 """Triton backend `onnxruntime` for servers that lack NVIDIA's C++ one, such as the server in the nvidia-pytriton wheel.
 
 A python-based backend: a model whose configuration says `backend: "onnxruntime"` and holds `1/model.onnx` is served by
-ONNX Runtime in a stub process. The configuration is the one that NVIDIA's own backend reads, `intra_op_thread_count`
-included, so that a repository moves between the two without a change.
+ONNX Runtime in a stub process, on the device of its instance. The configuration is the one that NVIDIA's own backend reads,
+`intra_op_thread_count` included, so that a repository moves between the two without a change.
 """
 
 import json
@@ -11,6 +11,14 @@ import os
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+
+def provider(args):
+    """ONNX Runtime's for the device of this instance; fp32 on a GPU is fp32, not the TensorFloat-32 of its default."""
+    if args["model_instance_kind"] == "CPU":
+        return "CPUExecutionProvider"
+    onnxruntime.preload_dlls()  # those that pip has put into site-packages
+    return "CUDAExecutionProvider", {"device_id": args["model_instance_device_id"], "use_tf32": "0"}
 
 
 class TritonPythonModel:
@@ -26,7 +34,9 @@ class TritonPythonModel:
         options.inter_op_num_threads = 1
         # Threads that spin while idle would take the core from the server next to them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(path, options, providers=[provider(args)])
+        if args["model_instance_kind"] == "GPU" and self.session.get_providers()[0] != "CUDAExecutionProvider":
+            raise RuntimeError("ONNX Runtime has no CUDA here, and the CPU shall not run what is for a GPU (docs/deploy.md)")
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
         self.batched = config["max_batch_size"] > 0

@@ -1,28 +1,27 @@
-"""Query texts → embeddings in one process, on a CPU: the tokenizer's and the encoder's parts without the ways between them.
+"""Query texts → embeddings in one process: the tokenizer's and the encoder's parts without the ways between them.
 
-`configs/one_process.pbtxt` serves this; `config.pbtxt`, an ensemble of the two models, does not read it
-(docs/adr/0028-one-process.md).
+`configs/one_process.pbtxt` serves this on a CPU and `configs/one_process_cuda.pbtxt` on a GPU; `config.pbtxt`, an ensemble of
+the two models, does not read it (docs/adr/0028-one-process.md).
 """
 
 import sys
 from pathlib import Path
 
-import onnxruntime
 import triton_python_backend_utils as pb_utils
 
 VERSION = Path(__file__).parent
 TOKENIZE, ENCODER = (VERSION.parents[1] / model / VERSION.name for model in ("embedder_tokenize", "embedder_encoder"))
-sys.path.insert(0, str(TOKENIZE))
+sys.path[:0] = map(str, (TOKENIZE, ENCODER))
 
-from wordpiece import Tokens  # noqa: E402  # stands in the directory of the model that is served where this one is not
+# They stand in the directories of the models that are served where this one is not.
+from engine import session  # noqa: E402
+from wordpiece import Tokens  # noqa: E402
 
 
 class TritonPythonModel:
     def initialize(self, args):
         self.tokens = Tokens(TOKENIZE / "tokenizer.json")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(ENCODER / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        self.session = session(ENCODER, args)
         self.embed([b"one query"])  # the first run is slow
 
     def embed(self, texts):

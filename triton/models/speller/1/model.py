@@ -1,14 +1,13 @@
-"""Spelling in one process, on a CPU: tokenizer, engines, decoding and detokenizer without the ways between their models.
+"""Spelling in one process: tokenizer, engines, decoding and detokenizer without the ways between their models.
 
-`configs/one_process.pbtxt` serves this; `config.pbtxt`, an ensemble of the models, does not read it
-(docs/adr/0028-one-process.md).
+`configs/one_process.pbtxt` serves this on a CPU and `configs/one_process_cuda.pbtxt` on a GPU; `config.pbtxt`, an ensemble of
+the models, does not read it (docs/adr/0028-one-process.md).
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
 
 VERSION = Path(__file__).parent
@@ -17,11 +16,13 @@ TOKENIZE, GENERATE, DETOKENIZE = (
     REPOSITORY / f"speller_{part}" / VERSION.name for part in ("tokenize", "generate", "detokenize")
 )
 ENGINES = ("speller_encoder", "speller_decoder")
-sys.path[:0] = map(str, (TOKENIZE, GENERATE, DETOKENIZE))
+OPEN = REPOSITORY / "embedder_encoder" / VERSION.name
+sys.path[:0] = map(str, (TOKENIZE, GENERATE, DETOKENIZE, OPEN))
 
 # They stand in the directories of the models that are served where this one is not.
 from aggressive import generate  # noqa: E402
 from bpe import Tokens  # noqa: E402
+from engine import session  # noqa: E402
 from texts import Texts  # noqa: E402
 
 
@@ -29,14 +30,7 @@ class TritonPythonModel:
     def initialize(self, args):
         self.tokens = Tokens(TOKENIZE / "tokenizer.json")
         self.texts = Texts(DETOKENIZE / "tokenizer.json")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.engines = {
-            model: onnxruntime.InferenceSession(
-                str(REPOSITORY / model / VERSION.name / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-            for model in ENGINES
-        }
+        self.engines = {model: session(REPOSITORY / model / VERSION.name, args) for model in ENGINES}
         query = np.array([[b"one query"]], np.object_)
         self.spell(query, query)  # the first run is slow
 
