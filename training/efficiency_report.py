@@ -30,9 +30,10 @@ MEASURES = {
     "cpu": "Utilisation is the process's CPU time as a share of all cores; memory is its resident peak, libraries included.",
     "cuda": "Utilisation is what NVML says of the GPU, memory what PyTorch allocated on it.",
 }
-NO_GPU = """
-GPU figures: *not run here*, there was no CUDA device. The aim on a GPU is 12 times the examples a second and 89 % utilisation;
-the same command measures both where there is one.
+HEADINGS = {"cpu": "Training efficiency", "cuda": "Training efficiency on a GPU"}
+AIM = """
+The aim on a GPU is 12 times the examples a second and 89 % utilisation; where there is one, the same command measures both
+into a section of its own.
 """
 
 
@@ -55,6 +56,11 @@ class Machine:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
         amp = str(amp_dtype(device)).removeprefix("torch.")
         return cls(device.type, name, cpu, cores(), torch.__version__, amp, date.today().isoformat())
+
+    @property
+    def mark(self) -> str:
+        """What file names have in addition where a GPU was measured: beside those of the CPU."""
+        return "-gpu" if self.device == "cuda" else ""
 
     @property
     def words(self) -> str:
@@ -99,6 +105,8 @@ def cpu_model() -> str:
 def main(catalogue: Path, config: str, examples: int | None, quick: bool, root: Path, console: Console) -> None:
     """Measure the ladder and write `training/runs/efficiency.json`, `training/RESULTS.md` and the plots in `docs/` of `root`.
 
+    On a GPU the section, the figures and the plots are others than a CPU's.
+
     Raises:
         InvalidInput: the catalogue has no usable row.
         SetupError: the baseline did not run.
@@ -108,14 +116,15 @@ def main(catalogue: Path, config: str, examples: int | None, quick: bool, root: 
     parameters = build_model(speller_run(config)).num_parameters()
     report = Report(machine, catalogue.name, config, wanted, parameters)
     climb(report, QUICK if quick else LADDER, catalogue, console)
-    raw, results, docs = root / "training/runs/efficiency.json", root / "training/RESULTS.md", root / "docs"
-    for folder in (raw.parent, docs):
+    runs, results, docs = root / "training" / "runs", root / "training" / "RESULTS.md", root / "docs"
+    for folder in (runs, docs):
         folder.mkdir(parents=True, exist_ok=True)
-    raw.write_text(json.dumps(report.raw(), indent=1) + "\n", encoding="utf-8")
-    section = write_section(results, "Training efficiency", "make train-report", body(report), "a process for each setting")
+    (runs / f"efficiency{machine.mark}.json").write_text(json.dumps(report.raw(), indent=1) + "\n", encoding="utf-8")
+    heading = HEADINGS[machine.device]
+    section = write_section(results, heading, "make train-report", body(report), "a process for each setting")
     console.print(section, markup=False, soft_wrap=True)
-    plot_utilisation(report, docs / "training-utilisation.png")
-    plot_time(report, docs / "training-time.png")
+    plot_utilisation(report, docs / f"training-utilisation{machine.mark}.png")
+    plot_time(report, docs / f"training-time{machine.mark}.png")
 
 
 def climb(report: Report, ladder: tuple[Setting, ...], catalogue: Path, console: Console) -> None:
@@ -150,13 +159,13 @@ Data lies ready, and warm-up and compilation are over, before the clock starts.
 
 {table(report)}
 
-![Utilisation by setting](../docs/training-utilisation.png)
-![Time for the same examples by setting](../docs/training-time.png)
+![Utilisation by setting](../docs/training-utilisation{machine.mark}.png)
+![Time for the same examples by setting](../docs/training-time{machine.mark}.png)
 
 {MEASURES[machine.device]}
 The losses are no ranking: at one learning rate, the same examples make {first.steps:,} steps in the first row and
 {last.steps:,} in the last.
-{"" if gpu else NO_GPU}"""
+{"" if gpu else AIM}"""
 
 
 def table(report: Report) -> str:

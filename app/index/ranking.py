@@ -56,7 +56,7 @@ SAME_TITLED, BY_SAME_ARTIST = 3, 7  # items on a page of hits that bear the very
 PAGE = 10
 COMPARED = 65_536  # pairs of words whose likeness is remembered
 POPULARITY = 0.1  # where the query is surely a name
-POPULARITY_DESCRIBED = 0.5  # where it surely is none (docs/adr/0017-near-names.md)
+POPULARITY_DESCRIBED = 0.3  # where it surely is none (docs/adr/0017-near-names.md)
 POPULARITY_OF_SAME_NAME = 0.4
 
 

@@ -10,6 +10,7 @@ pytest.importorskip("symspellpy", reason="the dev extra is not installed")
 
 from app.domain import Item
 from app.text import fold
+from training.embedder.pairs import held_out
 from training.evaluation import cases
 from training.evaluation.cases import Case
 from training.evaluation.names import Names
@@ -20,7 +21,7 @@ from training.evaluation.retrieval_completions import completion_latency, prefix
 from training.evaluation.retrieval_measure import Answer, Compared, Way, latency, precision, recall, reciprocal_rank
 from training.evaluation.retrieval_memory import stored_items, write_items
 from training.evaluation.retrieval_ours import WHOLE
-from training.evaluation.retrieval_sets import ARTIST, ONE, PAIR, PREFIX, TITLE, TWO, QuerySet, name_sets, playlist_set
+from training.evaluation.retrieval_sets import ARTIST, ONE, PAIR, PREFIX, TITLE, TWO, QuerySet, name_sets, playlist_sets
 
 SONGS = [
     Item("halo", "Halo", artist="Beyoncé", popularity=60),
@@ -69,19 +70,24 @@ def test_a_cut_title_is_answered_by_that_very_title_alone(items: list[Item], nam
 
 
 def test_a_playlist_is_asked_by_its_title_where_the_catalogue_has_five_of_its_songs(tmp_path: Path):
-    """Songs count once, by folded title and artist; a playlist with four is left out; too many are sampled."""
+    """Songs count once, by folded title and artist; a playlist with four is left out; too many are sampled.
+
+    Titles that were trained on and those that were not are asked apart.
+    """
     rows = [("Rainy Day", song) for song in SONGS[:5]] + [("Few", song) for song in SONGS[:4]] + [("Few", SONGS[0])]
-    rows += [(f"Long {n}", song) for n in range(3) for song in SONGS]
+    rows += [(f"Long {n}", song) for n in range(30) for song in SONGS]
     lines = [f"{name}\t\t{song.artist.upper()}\t{song.title}" for name, song in rows] + ["Rainy Day\t\tNobody\tUnknown"]
     file = tmp_path / "playlists.tsv"
     file.write_text("playlist\tdescription\tartist\ttitle\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    found = playlist_set(SONGS, file, 10)
-    assert found.described
-    assert {c.typed: c.right for c in found.cases} == {
+    trained, kept = playlist_sets(SONGS, file, 100)
+    assert trained.described and kept.described
+    assert all(held_out(c.typed) == (c in kept.cases) for c in trained.cases + kept.cases)
+    assert {c.typed: c.right for c in trained.cases + kept.cases} == {
         "rainy day": {"halo", "halo-2", "rhapsody", "rain", "purple"},
-        **{f"long {n}": {song.id for song in SONGS} for n in range(3)},
+        **{f"long {n}": {song.id for song in SONGS} for n in range(30)},
     }
-    assert len(playlist_set(SONGS, file, 2).cases) == 2
+    assert trained.cases and kept.cases
+    assert [len(queries.cases) for queries in playlist_sets(SONGS, file, 1)] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from training.evaluation.retrieval_completions import completion_latency
 from training.evaluation.retrieval_measure import Compared, Way, ask, disk_mib
 from training.evaluation.retrieval_memory import INDEX, LEXICON, grown_mib, write_items
 from training.evaluation.retrieval_ours import WHOLE, build, our_ways
-from training.evaluation.retrieval_sets import name_sets, playlist_set, semantic_sets
+from training.evaluation.retrieval_sets import name_sets, playlist_sets, semantic_sets
 from training.local import LocalBackend
 
 DEMO, CHARTS = "demo", "charts"
@@ -40,7 +40,7 @@ async def compare_all(
         sets = [
             *name_sets(items, names_of(items), count),
             *(semantic_sets(items, QUICK if quick else None) if name == DEMO else ()),
-            *([playlist_set(items, data / "playlists.tsv", count)] if data else ()),
+            *(playlist_sets(items, data / "playlists.tsv", count) if data else ()),
         ]
         asked = [queries for queries in sets if queries.cases]
         found.append(await compare(Compared(name, items, asked), backend, settings, progress))

@@ -11,13 +11,15 @@ from pathlib import Path
 from app.domain import Item
 from app.text import fold
 from training.corpus import read_rows
+from training.embedder.pairs import held_out
 from training.evaluation import cases
 from training.evaluation.cases import MAX_TRIES, SEED, Case
 from training.evaluation.names import Names
 
 TITLE, ARTIST, PAIR = "clean title", "clean artist", "clean pair"
 ONE, TWO, PREFIX = "one typo", "two typos", "prefix"
-SEMANTIC, FRESH, PLAYLIST = "semantic", "semantic, held out", "playlist title"
+SEMANTIC, FRESH = "semantic", "semantic, held out"
+PLAYLIST, KEPT = "playlist title, trained on", "playlist title, held out"
 PREFIX_SHARE = 0.6  # of a title's characters
 MIN_PREFIXED = 5  # characters of a title that is cut
 MIN_TRACKS = 5  # of a playlist in the catalogue
@@ -76,14 +78,18 @@ def semantic_sets(items: Sequence[Item], count: int | None) -> Iterator[QuerySet
         yield QuerySet(name, asked, described=True)
 
 
-def playlist_set(items: Sequence[Item], file: Path, count: int) -> QuerySet:
-    """Titles of playlists that hold at least `MIN_TRACKS` of the items, which are right; seeded where there are too many."""
+def playlist_sets(items: Sequence[Item], file: Path, count: int) -> Iterator[QuerySet]:
+    """Titles of playlists that hold at least `MIN_TRACKS` of the items, which are right; seeded where there are too many.
+
+    Those that the embedder trains on, which it may know by heart, and those that are kept from it.
+    """
     known: dict[tuple[str, str], str] = {(fold(item.title), fold(item.artist)): item.id for item in items if item.artist}
     members: dict[str, set[str]] = defaultdict(set)
     for row in read_rows(file):
         found = known.get((fold(row["title"] or ""), fold(row["artist"] or "")))
         if found and (title := fold(row["playlist"] or "")):
             members[title].add(found)
-    usable = sorted(title for title, ids in members.items() if len(ids) >= MIN_TRACKS)
-    chosen = sorted(random.Random(SEED + 44).sample(usable, min(count, len(usable))))
-    return QuerySet(PLAYLIST, [Case(title, title, frozenset(members[title])) for title in chosen], described=True)
+    for name, kept in ((PLAYLIST, False), (KEPT, True)):
+        usable = sorted(title for title, ids in members.items() if len(ids) >= MIN_TRACKS and held_out(title) == kept)
+        chosen = sorted(random.Random(SEED + 44).sample(usable, min(count, len(usable))))
+        yield QuerySet(name, [Case(title, title, frozenset(members[title])) for title in chosen], described=True)
