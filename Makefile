@@ -41,11 +41,30 @@ setup: $(DEV) ## make .venv with all that serving and testing need (PYTHON=pytho
 serve: $(RUNTIME) ## serve the search bar (HOST=127.0.0.1 PORT=8080)
 	@exec $(BIN)/searchbar serve --host "$(HOST)" --port "$(PORT)"
 
+# Training keeps one core busy for minutes: types are checked and most tests run beside it. What is held to a clock or drives a
+# browser runs after both, alone. Output comes job by job.
+CLOCKED := tests/api tests/browser tests/integration
+
 .PHONY: test
-test: test-tools ## lint, check types, run every test, training included
+test: test-tools ## lint, check types, run every test, training included (PYTEST_ARGS=tests/unit: these alone)
 	$(BIN)/ruff check .
+ifdef PYTEST_ARGS
 	$(BIN)/mypy app
 	$(BIN)/pytest $(PYTEST_ARGS)
+else
+	@$(MAKE) --jobs 2 --keep-going --output-sync test-training test-types test-others; beside=$$?; \
+	    $(MAKE) test-clocked && exit $$beside
+endif
+
+.PHONY: test-training test-types test-others test-clocked
+test-training:
+	$(BIN)/pytest tests/training
+test-types:
+	$(BIN)/mypy app
+test-others:
+	$(BIN)/pytest $(addprefix --ignore ,tests/training $(CLOCKED))
+test-clocked:
+	$(BIN)/pytest $(CLOCKED)
 
 .PHONY: test-tools
 test-tools: # the two environments beside each other: each waits for downloads and disks most of the time

@@ -125,32 +125,35 @@ def train_speller(
         raise InvalidInput("--init brings its own shape: leave --config out")
     halves = layers_of(layers) if layers else None
     require("torch")
+    from training import beforehand
     from training import corpus as corpora
 
     corpus = corpora.load(catalogue, share, corpora.HOLDOUT)
+    repository = install_to or (Settings().model_repository if install else None)
+    if repository:
+        beforehand.require_repository(repository, beforehand.SPELLER)
+    if beforehand.is_main():
+        for line in corpus.skipped:
+            typer.echo(line)
+    done = beforehand.finished(out)
+    if done:
+        say_finished(out, done)
+    elif init and not beforehand.begun(out):
+        beforehand.require_speller(init)
+    if done and not repository:
+        return
     with extra("train"):
-        from training.loop import finished
-        from training.run import is_main
         from training.speller.install import install as export
-        from training.speller.install import require_repository
         from training.speller.train import preset
         from training.speller.train import train as run
 
-    repository = install_to or (Settings().model_repository if install else None)
-    if repository:
-        require_repository(repository)
-    if is_main():
-        for line in corpus.skipped:
-            typer.echo(line)
-    if done := finished(out):
-        say_finished(out, done)
-    else:
+    if not done:
         given = {"batch_size": batch_size, "micro_batch": micro_batch, "lr": lr or (3e-4 if init else None), "compile": compile}
         given["copy_phase"] = 0.0 if init else None  # a trained model copies
         given |= dict(zip(("encoder_layers", "decoder_layers"), halves or (), strict=False))
         more = {"precision": precision.value, "checkpoint_minutes": checkpoint_minutes, "workers": workers}
         run(corpus, out, preset((config or Config.small).value, **length, **given, **more), init, halves)
-    if repository and is_main():
+    if repository and beforehand.is_main():
         export(out, repository)
         typer.echo(f"installed into {repository}")
 
@@ -231,27 +234,31 @@ def train_embedder(
     """
     length = duration(minutes, steps)
     require("torch")
-    with extra("train"):
-        from training.embedder.export import install as export
-        from training.embedder.export import require_repository
-        from training.embedder.train import EmbedderRun
-        from training.embedder.train import train as run
-        from training.loop import finished
-        from training.run import is_main
+    from training import beforehand
 
     repository = install_to or (Settings().model_repository if install else None)
     if repository:
-        require_repository(repository)
-    if done := finished(out, out / "model"):
+        beforehand.require_repository(repository, beforehand.EMBEDDER)
+    done = beforehand.finished(out, out / "model")
+    if done:
         say_finished(out, done)
-    else:
+    elif init and not beforehand.begun(out):
+        beforehand.require_embedder(init)
+    if done and not repository:
+        return
+    with extra("train"):
+        from training.embedder.export import install as export
+        from training.embedder.train import EmbedderRun
+        from training.embedder.train import train as run
+
+    if not done:
         shape: dict[str, Any] = {"layers": layers} if layers else {}
         given = EmbedderRun(
             **length, **shape, batch_size=batch_size, lr=lr, precision=precision.value, checkpoint_minutes=checkpoint_minutes,
             compile=compile is not False, chunk=chunk, hard=hard, workers=workers,
         )  # fmt: skip
         run(catalogue, share or [1.0] * len(catalogue), playlists, out, given, init, layers)
-    if repository and is_main():
+    if repository and beforehand.is_main():
         export(out / "model", repository, out / "onnx")
         typer.echo(f"installed into {repository}")
 

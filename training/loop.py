@@ -6,7 +6,6 @@ Under `torchrun` every process draws examples of its own and gradients are avera
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -22,9 +21,9 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.errors import SearchbarError, SetupError
+from training.beforehand import STATE
 from training.run import Run, learning_rate, micro_batches
 
-STATE = "state.pt"
 LOOK_EVERY = 10  # steps between looks at the loss: a look waits for the GPU
 
 
@@ -66,15 +65,6 @@ def read_state(out: Path) -> dict[str, Any] | None:
     except Exception as exc:  # whatever unpickling meets
         raise SetupError(f"{out / STATE} cannot be read ({exc}): remove {out} to start anew") from exc
     return state
-
-
-def finished(out: Path, weights: Path | None = None) -> str | None:
-    """What the run that ended in `out` came to, None where none has; its run.json lies in `weights`, or `out` itself."""
-    file = (weights or out) / "run.json"
-    facts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"finished": False}
-    if (out / STATE).exists() or not facts.get("finished", True):
-        return None
-    return f"{facts.get('steps', 0):,} steps, {facts.get('examples', 0):,} examples"
 
 
 class Loop:

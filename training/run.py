@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +45,6 @@ def accelerator(run: Run) -> Accelerator:
     if run.batch_size % made.num_processes:
         raise InvalidInput(f"{made.num_processes} processes cannot share a batch of {run.batch_size}: change --batch-size")
     return made
-
-
-def is_main() -> bool:
-    """Whether this process is the one that prints and writes; true outside `torchrun`."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def learning_rate(run: Run, progress: float) -> float:

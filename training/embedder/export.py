@@ -17,6 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from app.errors import SetupError
+from training import beforehand
 from training.calibration import embedder_feeds
 from training.embedder.graph import PackedBert, is_alike
 from training.quantise import quantise
@@ -26,7 +27,6 @@ log = logging.getLogger("searchbar.export")
 OPSET = 18
 POOLINGS = ("mean", "cls")
 MAX_TOKENS = 64  # what embedder_tokenize cuts off at
-MODELS = ("embedder", "embedder_encoder", "embedder_tokenize")
 _WIDTH = re.compile(r'(name: "(?:EMBEDDING|embedding)" data_type: TYPE_FP32 dims: \[ )\d+( \])')
 
 
@@ -53,10 +53,7 @@ def load(checkpoint: Path | str) -> SentenceTransformer:
     Raises:
         SetupError: it cannot be read, or it is one that this project cannot train or serve; the message says why.
     """
-    if not Path(checkpoint).is_dir():
-        raise SetupError(f"{checkpoint} is no directory: save the model there first (`SentenceTransformer(NAME).save(DIR)`)")
-    if not (Path(checkpoint) / "modules.json").exists():  # the library would put a pooling of its own on whatever is there
-        raise SetupError(f"{checkpoint} is no sentence-transformers model (modules.json is missing)")
+    beforehand.require_embedder(checkpoint)
     try:
         model = SentenceTransformer(str(checkpoint), device="cpu", local_files_only=True)
     except Exception as exc:  # whatever reading configuration, weights and tokenizer meets
@@ -106,24 +103,18 @@ def export_fp32(checkpoint: Path, out: Path, packed: bool = True) -> tuple[Path,
     return target, model[1].get_embedding_dimension()
 
 
-def require_repository(repository: Path) -> None:
-    """Raises SetupError when `repository` is no model repository of this project."""
-    if missing := [model for model in MODELS if not (repository / model).is_dir()]:
-        raise SetupError(f"{repository} is no model repository: {', '.join(missing)} missing (copy triton/models there first)")
-
-
 def install(checkpoint: Path, repository: Path, work: Path) -> None:
     """Put the int8 graph and tokenizer of `checkpoint` into a model repository; a running server keeps what it has loaded.
 
     Raises:
-        SetupError: see `require_repository` and `load`.
+        SetupError: see `beforehand.require_repository` and `load`.
     """
-    require_repository(repository)
+    beforehand.require_repository(repository, beforehand.EMBEDDER)
     graph, dimensions = export_fp32(checkpoint, work)
     target = repository / "embedder_encoder" / "1" / "model.onnx"
     target.parent.mkdir(parents=True, exist_ok=True)
     quantise(graph, target, embedder_feeds(checkpoint / "tokenizer.json"))
     shutil.copy(checkpoint / "tokenizer.json", repository / "embedder_tokenize" / "1" / "tokenizer.json")
-    for model in MODELS[:2]:
+    for model in beforehand.EMBEDDER[:2]:
         for file in (repository / model).rglob("*.pbtxt"):
             file.write_text(_WIDTH.sub(rf"\g<1>{dimensions}\g<2>", file.read_text(encoding="utf-8")), encoding="utf-8")

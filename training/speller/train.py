@@ -30,6 +30,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from app.errors import SetupError
+from training import beforehand
 from training.ahead import ahead
 from training.corpus import HOLDOUT, Corpus
 from training.loop import Loop, read_state
@@ -129,8 +130,7 @@ def load_saved(source: str) -> tuple[Any, Any]:
     Raises:
         SetupError: there is no such model, or its special tokens are not the ones that are served.
     """
-    if not Path(source).is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
-        raise SetupError(f"--init {source}: no such directory")
+    beforehand.require_speller(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForSeq2SeqLM.from_pretrained(source, dtype=torch.float32)
