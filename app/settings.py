@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     tls_cert: Path | None = Field(None, description="PEM certificate chain to serve HTTPS with; unset: HTTP")
     tls_key: Path | None = Field(None, description="PEM key of the certificate")
     replace_threshold: float = Field(
-        0.85, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
+        0.9, ge=0, le=1, description="confidence from which a correction is searched instead of the query"
     )
     suggest_threshold: float = Field(0.25, ge=0, le=1, description="confidence from which a correction is offered")
     certain_threshold: float = Field(

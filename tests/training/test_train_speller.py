@@ -158,7 +158,7 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options:
         pytest.param("title\nHalo\n", ["--init", "/no/such/model"], "--init /no/such/model: no such directory", id="no init"),
         pytest.param("title\nHalo\n", ["--init", "no/such-model"], "--init no/such-model: ", id="not on the hub"),
         pytest.param(
-            "title\nHalo\n", ["--init", SHIPPED, "--layers", "4+3"], "3 of 2 layers cannot be kept", id="no such layer"
+            "title\nHalo\n", ["--init", SHIPPED, "--layers", "3+2"], "2 of 1 layers cannot be kept", id="no such layer"
         ),
         pytest.param("title\nHalo\n", ["--install-to", "/tmp"], "/tmp is no model repository", id="nowhere to install"),
         pytest.param("title\nHalo\n", ["--precision", "fp16"], "fp16 needs a GPU", id="no fp16"),

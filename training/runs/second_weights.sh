@@ -1,5 +1,5 @@
 #!/bin/sh
-# The speller that ships now, from the first weights: noise, an hour of training, the reranker. DATA is a folder with charts.tsv,
+# The second weights, from the first: noise, an hour of training, the reranker. DATA is a folder with charts.tsv,
 # catalogue.tsv, podcasts.tsv, playlists.tsv and the two files of misspellings; what came of it is in training/LOG.md.
 set -eu
 : "${DATA:?a folder with the catalogues}" "${FIRST:?the speller directory that first_weights.sh made}"
