@@ -207,7 +207,7 @@ def publish(body: Mapping[str, Any], docs: Path, tried: Path) -> None:
     """Replace the section of performance.md, and write performance.json and compare.png beside it."""
     known = json.loads(tried.read_text(encoding="utf-8")) if tried.exists() else None
     times = sorted(row["measured"] for row in body["servers"] if row["measured"])
-    where = f"on {os.cpu_count()} CPU cores; measured from {times[0]} to {times[-1]}" if times else "nothing measured"
+    where = f"on {os.cpu_count()} CPU cores; begun from {times[0]} to {times[-1]}" if times else "nothing measured"
     document = docs / "performance.md"
     if not document.exists():
         document.write_text("# Performance\n", encoding="utf-8")
