@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +17,9 @@ from app.errors import InvalidInput, SetupError
 from app.settings import ROOT, Settings
 
 train = typer.Typer(help="Train models on a catalogue of your own (needs the `train` extra).", no_args_is_help=True)
+
+
+Start = TypeVar("Start", str, Path)  # what `--init` names
 
 
 class Config(str, Enum):
@@ -135,19 +137,15 @@ def train_speller(
     if beforehand.is_main():
         for line in corpus.skipped:
             typer.echo(line)
-    done = beforehand.finished(out)
-    if done:
-        say_finished(out, done)
-    elif init and not beforehand.begun(out):
-        beforehand.require_speller(init)
-    if done and not repository:
+    missing = to_train(out, out, init, beforehand.require_speller)
+    if not missing and not repository:
         return
     with extra("train"):
         from training.speller.install import install as export
         from training.speller.train import preset
         from training.speller.train import train as run
 
-    if not done:
+    if missing:
         given = {"batch_size": batch_size, "micro_batch": micro_batch, "lr": lr or (3e-4 if init else None), "compile": compile}
         given["copy_phase"] = 0.0 if init else None  # a trained model copies
         given |= dict(zip(("encoder_layers", "decoder_layers"), halves or (), strict=False))
@@ -239,19 +237,15 @@ def train_embedder(
     repository = install_to or (Settings().model_repository if install else None)
     if repository:
         beforehand.require_repository(repository, beforehand.EMBEDDER)
-    done = beforehand.finished(out, out / "model")
-    if done:
-        say_finished(out, done)
-    elif init and not beforehand.begun(out):
-        beforehand.require_embedder(init)
-    if done and not repository:
+    missing = to_train(out, out / "model", init, beforehand.require_embedder)
+    if not missing and not repository:
         return
     with extra("train"):
         from training.embedder.export import install as export
         from training.embedder.train import EmbedderRun
         from training.embedder.train import train as run
 
-    if not done:
+    if missing:
         shape: dict[str, Any] = {"layers": layers} if layers else {}
         given = EmbedderRun(
             **length, **shape, batch_size=batch_size, lr=lr, precision=precision.value, checkpoint_minutes=checkpoint_minutes,
@@ -310,9 +304,21 @@ def layers_of(given: str) -> tuple[int, int]:
     return int(encoder), int(decoder)
 
 
-def say_finished(out: Path, done: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
+def to_train(out: Path, weights: Path, init: Start | None, judge: Callable[[Start], None]) -> bool:
+    """Whether a run is missing in `out`: says so where one has ended, judges `init` where one begins.
+
+    Args:
+        weights: where a run in `out` leaves its run.json.
+        judge: raises SetupError when a run cannot begin from what it is given.
+    """
+    from training import beforehand
+
+    done = beforehand.finished(out, weights)
+    if done and beforehand.is_main():
         typer.echo(f"{out} holds a finished run ({done}): nothing to do. To go on from it: --init {out} --out ELSEWHERE")
+    elif not done and init and not beforehand.begun(out):
+        judge(init)
+    return done is None
 
 
 def require(module: str) -> None:
