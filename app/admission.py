@@ -30,12 +30,14 @@ class Admission:
     Attributes:
         limit: the limit on all of them together.
         in_flight: requests being answered.
+        coming: requests that were told there is room, and have not come to take it.
         refused: requests turned away since the start.
     """
 
     def __init__(self, limit: AdaptiveLimit) -> None:
         self.limit = limit
         self.in_flight: dict[Class, int] = {INTERACTIVE: 0, BULK: 0}
+        self.coming: dict[Class, int] = {INTERACTIVE: 0, BULK: 0}
         self.refused: dict[Class, int] = {INTERACTIVE: 0, BULK: 0}
 
     def enter(self, which: Class) -> bool:
@@ -49,10 +51,10 @@ class Admission:
 
     def full(self, which: Class) -> bool:
         """Whether a request of this class would be refused now."""
-        limit = self.limit.limit
-        if self.in_flight[INTERACTIVE] + self.in_flight[BULK] < limit:
+        limit, coming, in_flight = self.limit.limit, self.coming, self.in_flight
+        if in_flight[INTERACTIVE] + in_flight[BULK] + coming[INTERACTIVE] + coming[BULK] < limit:
             return False
-        return self.in_flight[which] >= max(1, int(SHARES[which] * limit))
+        return in_flight[which] + coming[which] >= max(1, int(SHARES[which] * limit))
 
     def refuse(self, which: Class) -> None:
         """Count a request that is turned away."""

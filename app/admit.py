@@ -36,6 +36,9 @@ class AtTheDoor:
 
     Only for servers where nothing else has a say before admission: no keys, no other origins, no traces.
 
+    Whoever is let in counts as coming until their task begins: of many that arrive in one turn of the event loop, those that
+    find no room are refused in it, and not by tasks after all the others.
+
     Args:
         headers: of every answer.
     """
@@ -48,13 +51,21 @@ class AtTheDoor:
             lines = b"".join(name + b": " + value + b"\r\n" for name, value in (*start["headers"], *headers))
             self._answers[path] = lines + b"\r\n" + body["body"]
 
-    def __call__(self, path: str) -> bytes | None:
-        """What follows the status line where a request to `path` is refused now, which is counted; None where it is not."""
+    def refusal(self, path: str) -> bytes | None:
+        """See `connections.Door.refusal`; refusals are counted."""
         which = OF_PATH.get(path)
-        if which is None or not self._admission.full(which):
+        if which is None:
+            return None
+        if not self._admission.full(which):
+            self._admission.coming[which] += 1
             return None
         self._admission.refuse(which)
         return self._answers[path]
+
+    def begun(self, path: str) -> None:
+        """See `connections.Door.begun`: it enters now, or when its body is there."""
+        if which := OF_PATH.get(path):
+            self._admission.coming[which] -= 1
 
 
 class Admit:

@@ -15,7 +15,7 @@ import termios
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -49,19 +49,27 @@ class Limits:
     max_connections: int = 2048
 
 
+class Door(Protocol):
+    def refusal(self, path: str) -> bytes | None:
+        """What follows the status line 429 where a request to `path` is refused now; None where it is let in."""
+
+    def begun(self, path: str) -> None:
+        """The task of a request to `path` that was let in begins."""
+
+
 class Connections:
     """What the connections of one server share.
 
     Attributes:
         draining: answers close their connection from now on.
         on_refused: told why, each time a connection is closed without the application being asked: limit, headers or idle.
-        overloaded: what follows the status line 429 where a request to a path is to be refused at once; None where it is not.
+        door: who refuses requests before there is a task for them; nobody when not set.
     """
 
     def __init__(self, limits: Limits, on_refused: Callable[[str], None] = lambda reason: None) -> None:
         self.limits = limits
         self.on_refused = on_refused
-        self.overloaded: Callable[[str], bytes | None] = lambda path: None
+        self.door: Door | None = None
         self.draining = False
 
     def protocol(
@@ -134,6 +142,7 @@ class Connection(HttpToolsProtocol):
     # What is done with it
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        door = None
         if self._shared.draining:
             cycle.keep_alive = False
         if self._crowded:
@@ -143,11 +152,11 @@ class Connection(HttpToolsProtocol):
             app = self._too_large()
             self._shared.on_refused("headers")
         elif cycle.keep_alive and not (cycle.waiting_for_100_continue or self.pipeline):
-            refusal = self._shared.overloaded(cycle.scope["path"])
-            if refusal is not None:
+            door = self._shared.door
+            if door is not None and (refusal := door.refusal(cycle.scope["path"])) is not None:
                 return self._turn_away(cycle, refusal)
         self._active, self._late = cycle, False
-        super()._start_asgi_task(cycle, partial(self._serve, cycle, app))
+        super()._start_asgi_task(cycle, partial(self._serve, cycle, app, door))
 
     def _turn_away(self, cycle: RequestResponseCycle, refusal: bytes) -> None:
         """Answer 429 without a task. What is still to come of the request is read and dropped, as after any early answer."""
@@ -156,8 +165,12 @@ class Connection(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         self.on_response_complete()
 
-    async def _serve(self, cycle: RequestResponseCycle, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, cycle: RequestResponseCycle, app: Any, door: Door | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """The application for one request: not begun, and no defect of it, when the client has gone."""
+        if door is not None:
+            door.begun(scope["path"])
         if scope["method"] not in CHANGES:
             if cycle.disconnected:
                 return

@@ -205,7 +205,7 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         allow_descriptors(settings.max_connections)
         server = Server(app, stack.gateway, settled, settings.drain_s)
         if stack.gateway.admission is not None and access.open and tracer is None:
-            server.shared.overloaded = AtTheDoor(stack.gateway.admission, access.headers)
+            server.shared.door = AtTheDoor(stack.gateway.admission, access.headers)
         server.config.ssl_certfile, server.config.ssl_keyfile = settings.tls_cert, settings.tls_key
         host, port = sock.getsockname()[:2]
         scheme = "https" if access.https else "http"

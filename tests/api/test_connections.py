@@ -388,7 +388,7 @@ class TestOverloaded:
         for short in (False, True):
             async with serving(gateway, Limits()) as served, served.client() as client:
                 if short:
-                    served.server.shared.overloaded = AtTheDoor(full, HEADERS)
+                    served.server.shared.door = AtTheDoor(full, HEADERS)
                 await client.send(post(path, {"query": "halo"}))
                 status, headers, body = await client.answer()
                 answers.append((status, {name: value for name, value in headers.items() if name != "date"}, body))
@@ -400,7 +400,7 @@ class TestOverloaded:
         """A body that comes after the refusal is no request; what follows is answered, a pipeline in its order."""
         gateway.admission = full = Admission(AdaptiveLimit(1, 1))
         async with serving(gateway, Limits()) as served, served.client() as client:
-            served.server.shared.overloaded = AtTheDoor(full, HEADERS)
+            served.server.shared.door = AtTheDoor(full, HEADERS)
             assert full.enter(BULK)
             request = post("/v1/embed", {"query": "halo"})
             await client.send(request[:-5])
@@ -417,7 +417,23 @@ class TestOverloaded:
         gateway.admission = full = Admission(AdaptiveLimit(1, 1))
         assert full.enter(BULK)
         async with serving(gateway, Limits()) as served, served.client() as client:
-            served.server.shared.overloaded = AtTheDoor(full, HEADERS)
+            served.server.shared.door = AtTheDoor(full, HEADERS)
             await client.send(post("/v1/embed", {"query": "halo"}, "connection: close\r\n"))
             status, headers, _ = await client.answer()
             assert (status, headers["connection"]) == (429, "close") and await client.ended()
+
+    async def test_many_at_once_find_no_more_room_than_there_is(self, gateway: Gateway) -> None:
+        """Of what arrives in one turn of the event loop, all beyond the limit is refused at the door; none counts as coming."""
+        gateway.admission = few = Admission(AdaptiveLimit(2, 2))
+        door = AtTheDoor(few, HEADERS)
+        let_in = [door.refusal("/v1/embed") is None for _ in range(5)]
+        assert let_in == [True, True, False, False, False]
+        for _ in range(2):
+            door.begun("/v1/embed")
+        async with serving(gateway, Limits()) as served:
+            served.server.shared.door = door
+            for _ in range(3):  # places that were taken are free again
+                async with served.client() as client:
+                    await client.send(post("/v1/embed", {"query": "halo"}))
+                    assert (await client.answer())[0] == 200
+        assert few.coming == few.in_flight == {INTERACTIVE: 0, BULK: 0} and few.refused[BULK] == 3
