@@ -17,7 +17,7 @@ from rich.text import Text
 
 from app.errors import InvalidInput
 from app.index.address import ClusterAddress, index_address
-from app.index.edge_layout import FLAT, EdgeLayout
+from app.index.edge_layout import EdgeLayout
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ class ModeName(str, Enum):
 
     whole = "replace"
     update = "update"
-
-
-LAYOUT = EdgeLayout()  # the defaults
 
 
 class Quantise(str, Enum):
@@ -82,13 +79,6 @@ def index(
             "the full vectors. [default: int8; update: as is]"
         ),
     ] = None,
-    hnsw_m: Annotated[
-        int,
-        typer.Option("--hnsw-m", min=4, max=128, help=f"Edges of a node in a new graph, which more than {FLAT:,} items get."),
-    ] = LAYOUT.hnsw_m,
-    hnsw_ef_construct: Annotated[
-        int, typer.Option("--hnsw-ef-construct", min=8, max=2000, help="Neighbours considered for them.")
-    ] = LAYOUT.hnsw_ef_construct,
     triton: Annotated[
         str | None,
         typer.Option(help="Embed on this Triton (host:port of its gRPC); unset embeds in this process, on all cores."),
@@ -120,7 +110,7 @@ def index(
 
     settings = Settings(triton=triton) if triton else Settings()
     where = index_address(out)
-    layout = EdgeLayout(quantise.value if quantise else LAYOUT.quantisation, hnsw_m, hnsw_ef_construct)
+    layout = EdgeLayout(quantise.value if quantise else EdgeLayout().quantisation)
     if engine is Engine.ray or isinstance(where, ClusterAddress):
         from app.cli_bulk import run_bulk
 

@@ -13,19 +13,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
+import numpy as np
 import qdrant_edge as qdrant
 
 from app.domain import Filters, Hit, IndexQuery, Item, Vector
 from app.errors import IndexUnavailable
+from app.index.codes import Codes, added
+from app.index.edge_earlier import held
 from app.index.edge_engine import border, sparse_vector
-from app.index.edge_recovery import items_in, open_shard
+from app.index.edge_recovery import Opened, items_in, open_shard
 from app.index.entry import Entry
 from app.index.frequent import Frequent
 from app.index.fusion import Ranked
-from app.index.manifest import Manifest
 from app.index.ngrams import encode_name, encode_tags
 from app.index.ranking import MIN_CANDIDATES, OVER_FETCH, Sides, rank, shortlist
 from app.index.schema import DENSE, NAME, TAGS, name_key, to_item
@@ -36,23 +40,25 @@ CHUNK = 8  # queries between two turns of the event loop, 3–6 ms
 PAGE = 512  # items a scroll
 ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each: fetching 50 took longer than finding them
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
-TWICE = qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0)
-# Neighbours considered, from so many dimensions on: shortened embeddings lie closer together, and a graph of them has to be
-# searched further (docs/scale.md: recall).
-CONSIDERED = ((256, 640), (0, 832))
+PARAMS = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
+CANDIDATES = 8  # points scored in full for each that is wanted, where codes choose them
 
 
 class EdgeIndex:
-    """`VectorIndex` over a directory that `build_index` wrote. Any number may be open on one directory."""
+    """`VectorIndex` over a directory that `build_index` wrote. Any number may be open on one directory.
 
-    def __init__(self, shard: qdrant.EdgeShard, manifest: Manifest, lock: TextIO, frequent: Frequent) -> None:
-        self.manifest = manifest
-        self._shard: qdrant.EdgeShard | None = shard
-        self._lock = lock
-        self._frequent = frequent
+    A large one has codes, which choose what the dense side scores; without them it compares a query with all vectors.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        """Raises IndexUnavailable when files beside the engine's are damaged; `opened` is left to the caller then."""
+        self.manifest = opened.manifest
+        self._shard: qdrant.EdgeShard | None = opened.shard
+        self._lock = opened.lock
+        self._frequent = Frequent.read(opened.directory, opened.manifest.items)
+        self._codes = codes_of(opened)
+        self._beside = ThreadPoolExecutor(1, "engine")
         self._entries: dict[int, Entry] = {}
-        ef = next(considered for dimensions, considered in CONSIDERED if manifest.dimensions >= dimensions)
-        self._params = qdrant.SearchParams(hnsw_ef=ef, quantization=TWICE)
 
     @classmethod
     def open(cls, path: Path) -> EdgeIndex:
@@ -64,8 +70,8 @@ class EdgeIndex:
             IndexUnavailable: there is no index, another version wrote it, or its files are damaged or cannot be written.
             SetupError: another process changes it in place.
         """
-        opened = open_shard(path, alone=False)
-        return cls(opened.shard, opened.manifest, opened.lock, Frequent.read(opened.directory, opened.manifest.items))
+        with open_shard(path, alone=False).or_closed() as opened:
+            return cls(opened)
 
     @property
     def dimensions(self) -> int:
@@ -82,12 +88,9 @@ class EdgeIndex:
         return answers
 
     def _answer(self, queries: Sequence[IndexQuery]) -> list[list[Hit]]:
-        shard = self._open_shard()
         sizes = [max(MIN_CANDIDATES, OVER_FETCH * query.limit) for query in queries]
         with border("the index cannot be queried"):
-            asked = [self._requests(query, size) for query, size in zip(queries, sizes, strict=True)]
-            found = iter(shard.query_batch(qdrant.QueryBatchRequest([r for requests in asked for r in requests.values()])))
-            sides = [Sides(**{side: _ranked(next(found)) for side in requests}) for requests in asked]
+            sides = self._sides(queries, sizes)
             fused = [shortlist(side, size, q.names) for side, size, q in zip(sides, sizes, queries, strict=True)]
             points = {point for one in fused for point in one}
             entries = self._entries_of(points)
@@ -95,6 +98,51 @@ class EdgeIndex:
             rank(query, side, one, {point: entries[point] for point in one})
             for query, side, one in zip(queries, sides, fused, strict=True)
         ]
+
+    def _sides(self, queries: Sequence[IndexQuery], sizes: Sequence[int]) -> list[Sides]:
+        """What each side found for each query."""
+        if self._codes is None:
+            return self._asked([self._requests(query, size) for query, size in zip(queries, sizes, strict=True)])
+        # The engine keeps the interpreter's lock, FAISS does not: the engine begins when FAISS has let go.
+        words = [self._requests(replace(query, vector=None), size) for query, size in zip(queries, sizes, strict=True)]
+        waiting = self._beside.submit(self._asked, words)
+        meanings = self._meanings(self._codes, queries, sizes)
+        return [replace(side, meaning=meaning) for side, meaning in zip(waiting.result(), meanings, strict=True)]
+
+    def _asked(self, requests: Sequence[dict[str, qdrant.QueryRequest]]) -> list[Sides]:
+        """The engine's answers to requests, those of one query by side."""
+        batch = [request for one in requests for request in one.values()]
+        found = iter(self._open_shard().query_batch(qdrant.QueryBatchRequest(batch)) if batch else ())
+        return [Sides(**{side: _ranked(next(found)) for side in one}) for one in requests]
+
+    def _meanings(self, codes: Codes, queries: Sequence[IndexQuery], sizes: Sequence[int]) -> list[Ranked]:
+        """The dense sides: the points with the nearest codes, scored in full; none where a query has no vector.
+
+        Where a filter leaves fewer of them than are wanted, all that pass it are compared.
+        """
+        dense = [(q, size, q.vector) for q, size in zip(queries, sizes, strict=True) if q.vector is not None]
+        if not dense:
+            return [()] * len(queries)
+        vectors = np.stack([shorten(vector, self.dimensions) for _, _, vector in dense])
+        chosen = codes.nearest(vectors, CANDIDATES * max(size for _, size, _ in dense))
+        requests = [
+            qdrant.QueryRequest(
+                limit=size,
+                query=qdrant.Query.Nearest(vector.tolist(), using=DENSE),
+                filter=qdrant.Filter(
+                    must=[qdrant.HasIdCondition(cast("set[qdrant.PointId]", points)), *_conditions(query.filters)]
+                ),
+                params=qdrant.SearchParams(exact=True),
+            )
+            for (query, size, _), vector, points in zip(dense, vectors, chosen, strict=True)
+        ]
+        shard = self._open_shard()
+        found = [_ranked(ranked) for ranked in shard.query_batch(qdrant.QueryBatchRequest(requests))]
+        for at, (query, size, _) in enumerate(dense):
+            if len(found[at]) < size and _conditions(query.filters):
+                found[at] = _ranked(shard.query(self._requests(query, size)["meaning"]))
+        ranked = iter(found)
+        return [() if query.vector is None else next(ranked) for query in queries]
 
     def _entries_of(self, points: Collection[int]) -> dict[int, Entry]:
         """The entries of these points, from memory or else from the engine."""
@@ -110,9 +158,8 @@ class EdgeIndex:
 
     def nearest(self, vector: Vector, size: int) -> Ranked:
         """The dense side alone, as `query` asks it: the `size` nearest points, best first."""
-        request = self._requests(IndexQuery("", vector, size), size)["meaning"]
         with border("the index cannot be queried"):
-            return _ranked(self._open_shard().query(request))
+            return self._sides([IndexQuery("", vector, size)], [size])[0].meaning
 
     async def count(self) -> int:
         """See `VectorIndex.count`."""
@@ -139,6 +186,7 @@ class EdgeIndex:
         """See `VectorIndex.close`."""
         shard, self._shard = self._shard, None
         if shard is not None:
+            self._beside.shutdown()
             with self._lock, border("the index cannot be closed"):
                 shard.close()
 
@@ -149,7 +197,7 @@ class EdgeIndex:
         requests: dict[str, qdrant.QueryRequest] = {}
         if query.vector is not None:
             nearest = qdrant.Query.Nearest(shorten(query.vector, self.dimensions).tolist(), using=DENSE)
-            requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=self._params)
+            requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=PARAMS)
         if query.text:
             text = fold(query.text)
             for side, using, encoded in (("name", NAME, encode_name(text)), ("tags", TAGS, encode_tags(text))):
@@ -171,6 +219,25 @@ class EdgeIndex:
         if self._shard is None:
             raise IndexUnavailable("the index is closed")
         return self._shard
+
+
+def codes_of(opened: Opened) -> Codes | None:
+    """The codes of an index, those of points included that came after they were written.
+
+    Raises:
+        IndexUnavailable: their file is damaged, or the engine cannot be read.
+    """
+    codes = Codes.read(opened.directory)
+    if codes is not None:
+        later = added(opened.directory)
+        for start in range(0, len(later), PAGE):
+            for point, of in held(opened.shard, later[start : start + PAGE]).items():
+                codes.add(np.array([point]), of.vector[None])
+    return codes
+
+
+def _one_of(points: set[int]) -> qdrant.HasIdCondition:
+    return qdrant.HasIdCondition(cast("set[qdrant.PointId]", points))
 
 
 def _conditions(filters: Filters) -> list[Any]:

@@ -15,7 +15,6 @@ from app.errors import IndexUnavailable
 from app.index.edge import EdgeIndex
 from app.index.edge_engine import border
 from app.index.edge_recovery import CHUNK, Change, Opened, checkpoint, open_shard
-from app.index.frequent import Frequent
 from app.index.schema import point_id, to_item
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024  # of journal: about 10 000 items, applied again in some seconds at the next start
@@ -25,11 +24,11 @@ class LiveEdgeIndex(EdgeIndex):
     """`WritableIndex` over a directory that `build_index` wrote; nobody else may have it open meanwhile."""
 
     def __init__(self, opened: Opened) -> None:
-        frequent = Frequent.read(opened.directory, opened.manifest.items)
-        super().__init__(opened.shard, opened.manifest, opened.lock, frequent)
+        super().__init__(opened)
         assert opened.journal is not None
         self._journal = opened.journal
         self._directory = opened.directory
+        self._coded: list[int] = []  # points that got codes since the last checkpoint
         self._items: int | None = opened.manifest.items  # None after a failure, until a checkpoint has counted them
         self._writing = asyncio.Lock()
 
@@ -44,7 +43,8 @@ class LiveEdgeIndex(EdgeIndex):
             IndexUnavailable: as `EdgeIndex.open`.
             SetupError: another process has it open.
         """
-        return cls(open_shard(path, alone=True, owner=owner))
+        with open_shard(path, alone=True, owner=owner).or_closed() as opened:
+            return cls(opened)
 
     async def get(self, ids: Sequence[str]) -> list[Item]:
         """See `WritableIndex.get`."""
@@ -101,11 +101,16 @@ class LiveEdgeIndex(EdgeIndex):
                 for item_id in (*(item.id for item in upserted), *deleted):
                     self._entries.pop(point_id(item_id), None)
             self._items = items
+            if self._codes is not None and upserted:
+                points = [point_id(item.id) for item in upserted]
+                self._codes.add(np.array(points), vectors)
+                self._coded += points
             if self._journal.size > CHECKPOINT_BYTES:
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
         shard = self._open_shard()
         if self._journal.size or self._items is None:
-            self.manifest = checkpoint(self._directory, self.manifest, shard, self._journal)
+            self.manifest = checkpoint(self._directory, self.manifest, shard, self._journal, self._coded)
+            self._coded.clear()
         self._items = self.manifest.items

@@ -8,7 +8,7 @@ an index first applies what the journal still holds: records may be applied twic
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import Struct
@@ -21,6 +21,7 @@ import qdrant_edge as qdrant
 
 from app.domain import Item
 from app.errors import IndexUnavailable, SetupError
+from app.index.codes import note_added
 from app.index.edge_engine import border, points
 from app.index.journal import Journal
 from app.index.manifest import Manifest
@@ -85,6 +86,17 @@ class Opened:
     journal: Journal | None
     lock: TextIO
 
+    @contextmanager
+    def or_closed(self) -> Iterator[Opened]:
+        """Closes everything when the block raises."""
+        with ExitStack() as on_failure:
+            on_failure.enter_context(self.lock)
+            if self.journal is not None:
+                on_failure.callback(self.journal.close)
+            on_failure.callback(self.shard.close)
+            yield self
+            on_failure.pop_all()
+
 
 def open_shard(path: Path, *, alone: bool, owner: int | None = None) -> Opened:
     """Load what `path` names now, `alone` to change it, after finishing what a killed server left in the journal.
@@ -142,22 +154,31 @@ def recovered(path: Path, directory: Path, shard: qdrant.EdgeShard, journal: Jou
     """
     manifest = Manifest.read(directory)
     expected = manifest.items
+    upserted: list[int] = []
     for body in journal.records() if journal else ():
         change = Change.decode(body)
         for _ in change.apply(shard):
             pass
+        upserted += [point_id(item.id) for item in change.upserted]
         expected = change.items
     held = items_in(shard)
     if held != expected:
         raise IndexUnavailable(f"the index {path} is damaged: it holds {held} of {expected} items; build it again")
-    return checkpoint(directory, manifest, shard, journal) if journal and journal.size else manifest
+    return checkpoint(directory, manifest, shard, journal, upserted) if journal and journal.size else manifest
 
 
-def checkpoint(directory: Path, manifest: Manifest, shard: qdrant.EdgeShard, journal: Journal) -> Manifest:
-    """Make the engine's state final and start the journal again; a crash at any point leaves what `recovered` can finish."""
+def checkpoint(
+    directory: Path, manifest: Manifest, shard: qdrant.EdgeShard, journal: Journal, upserted: Sequence[int]
+) -> Manifest:
+    """Make the engine's state final and start the journal again; a crash at any point leaves what `recovered` can finish.
+
+    Args:
+        upserted: the points that the journal added or replaced.
+    """
     with border("the index cannot be flushed"):
         shard.flush()
     manifest = replace(manifest, items=items_in(shard))
+    note_added(directory, upserted)
     manifest.write(directory)
     journal.rollback(0)
     return manifest

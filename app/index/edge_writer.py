@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,13 +12,14 @@ import numpy.typing as npt
 import qdrant_edge as qdrant
 
 from app.domain import Item
+from app.index.codes import Spool, drop
 from app.index.edge_earlier import Held, held
 from app.index.edge_engine import border, points
 from app.index.edge_layout import FLAT, EdgeLayout
 from app.index.edge_recovery import open_shard
 from app.index.frequent import FeatureCounts
 from app.index.manifest import Manifest
-from app.index.schema import DENSE, NAME, TAGS
+from app.index.schema import DENSE, NAME, TAGS, point_id
 
 # Mapped files: in the heap they were 0.6 KB a row.
 _KEYWORD = qdrant.KeywordIndexParams(memory=qdrant.Memory.Cold)
@@ -29,15 +29,14 @@ Indices = dict[str, qdrant.KeywordIndexParams | qdrant.IntegerIndexParams | qdra
 PAYLOAD_INDICES: Indices = {"kind": _KEYWORD, "genre_keys": _KEYWORD, "title_names": _KEYWORD, "artist_names": _KEYWORD,
                             "year": _INTEGER, "popularity": _FLOAT}  # fmt: skip
 
-PIECE = 125_000  # items that get a graph together: building it takes some 10 KB of memory an item
-FULL_SCAN_KB = 10_000  # vectors that pass a filter are compared one by one up to this size: the engine's default
-INDEX_FROM_KB = 1_000  # vectors of a piece from which it is quantised, and gets a graph where the index has graphs
-NO_GRAPH = 0  # edges of a node
-CONFIG = "edge_config.json"  # where the engine keeps what it was opened with
+PIECE = 125_000  # items written before the engine is closed and opened again, which gives memory back
+INDEX_FROM_KB = 1_000  # vectors of a piece from which it is quantised
+SCROLLED = 4_096  # vectors read at a time
+_NO_GRAPH = qdrant.HnswIndexConfig(0, 100, 10_000)  # no edges; the other two say nothing then
 
 
-def configuration(layout: EdgeLayout, dimensions: int, *, graph: bool = True, pieces: bool = False) -> qdrant.EdgeConfig:
-    """The engine's configuration, with a `graph` to search or without; with `pieces`, of an index that has several."""
+def configuration(layout: EdgeLayout, dimensions: int, *, pieces: bool = False) -> qdrant.EdgeConfig:
+    """The engine's configuration; with `pieces`, of an index that has several."""
     scalar = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, quantile=0.99, memory=qdrant.Memory.Pinned)
     sparse = qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)
     rest = qdrant.Memory.Cold if layout.quantisation == "int8" else qdrant.Memory.Cached  # what the best hits alone need
@@ -46,7 +45,7 @@ def configuration(layout: EdgeLayout, dimensions: int, *, graph: bool = True, pi
     return qdrant.EdgeConfig(
         vectors={DENSE: qdrant.EdgeVectorParams(size=dimensions, distance=qdrant.Distance.Dot, memory=rest)},
         sparse_vectors={NAME: sparse, TAGS: sparse},
-        hnsw_config=qdrant.HnswIndexConfig(layout.hnsw_m if graph else NO_GRAPH, layout.hnsw_ef_construct, FULL_SCAN_KB),
+        hnsw_config=_NO_GRAPH,
         optimizers=optimizers,
         quantization_config=scalar if layout.quantisation == "int8" else None,
         payload_memory=rest,
@@ -68,9 +67,9 @@ class EdgeWriter:
     Attributes:
         layout: of the index.
 
-    A large index is built in pieces of `PIECE` items, each of which is one segment of the engine with a graph of its own.
-    Between two pieces the engine is closed and opened again, which lets go of the memory that building took: a million items
-    in one piece came to 8.1 GiB half way through its graph.
+    A large index is built in pieces of `PIECE` items, each of which is one segment of the engine. Between two pieces the engine
+    is closed and opened again, which lets go of the memory that building took. An index of more than `FLAT` items gets codes
+    when it is finished (`codes.py`).
 
     Raises:
         IndexUnavailable: the engine cannot write there (every method).
@@ -89,6 +88,7 @@ class EdgeWriter:
         self.layout = layout or EdgeLayout()
         self._added = 0  # since the last piece was sealed
         self._features = FeatureCounts()
+        self._spool = Spool(directory, dimensions)
         self._opened = open_shard(directory, alone=True) if existing else None
         if self._opened is not None:
             self._shard = self._opened.shard
@@ -96,8 +96,8 @@ class EdgeWriter:
             return
         self._path.mkdir()
         with border("the index cannot be created"):
-            self._shard = qdrant.EdgeShard.create(str(self._path), configuration(self.layout, dimensions, graph=False))
-            for field, schema in PAYLOAD_INDICES.items():  # before the items: a graph gets extra edges for these filters
+            self._shard = qdrant.EdgeShard.create(str(self._path), configuration(self.layout, dimensions))
+            for field, schema in PAYLOAD_INDICES.items():
                 self._shard.update(qdrant.UpdateOperation.create_field_index(field, schema))
 
     @property
@@ -119,6 +119,8 @@ class EdgeWriter:
             self._shard.update(qdrant.UpdateOperation.upsert_points(added))
         self._added += len(added)
         self._features.add(items)
+        if self._opened is None:  # of a changed copy all vectors are read again
+            self._spool.add([point_id(item.id) for item in items], vectors)
 
     def held(self, numbers: Sequence[int]) -> dict[int, Held]:
         """What it holds of these points, by `point_id`; unknown ones are left out."""
@@ -130,37 +132,45 @@ class EdgeWriter:
             self._shard.update(qdrant.UpdateOperation.delete_points(cast("list[qdrant.PointId]", list(numbers))))
 
     def finish(self, manifest: Manifest) -> None:
-        """Build the last graph, flush, and write the manifest last. Other threads stand still meanwhile."""
+        """Bring the last piece into its final form, flush, and write the manifest last. Other threads stand still meanwhile."""
         with border("the index cannot be finished"):
-            if manifest.items > FLAT and self._is_flat():
-                self._reopen(configuration(self.layout, self._dimensions))
             self._shard.optimize()
             self._shard.flush()
+        if manifest.items > FLAT:
+            if self._opened is not None:
+                self._spool_all()
+            self._spool.codes().write(self._directory)
+        else:
+            drop(self._directory)
+        self._spool.close()
         if self._opened is None:  # a changed copy keeps the shares of the version it began as
             self._features.write(self._directory)
         manifest.write(self._directory)
 
+    def _spool_all(self) -> None:
+        """Read all vectors: of a copy they are not those that were added alone."""
+        offset: Any = None
+        while True:
+            request = qdrant.ScrollRequest(offset=offset, limit=SCROLLED, with_payload=False, with_vector=[DENSE])
+            with border("the index cannot be read"):
+                records, offset = self._shard.scroll(request)
+            read = np.array([cast(Any, record.vector)[DENSE] for record in records], np.float32)
+            self._spool.add([cast(int, record.id) for record in records], read)
+            if offset is None:
+                return
+
     def _seal(self) -> None:
-        """Build the graph of what was added, and give the memory back."""
-        if self._is_flat():
-            self._reopen(configuration(self.layout, self._dimensions, pieces=True))
-        self._shard.optimize()
-        self._shard.flush()
-        self._reopen()
+        """Bring what was added into its final form, and give the memory back."""
+        with border("the index cannot be written"):
+            self._shard.optimize()
+            self._shard.flush()
+            self._shard.close()
+            self._shard = qdrant.EdgeShard.load(str(self._path), configuration(self.layout, self._dimensions, pieces=True))
         self._added = 0
-
-    def _is_flat(self) -> bool:
-        """Whether the engine was opened without graphs."""
-        found: dict[str, Any] = json.loads((self._path / CONFIG).read_text(encoding="utf-8"))
-        return bool(found["hnsw_config"]["m"] == NO_GRAPH)
-
-    def _reopen(self, config: qdrant.EdgeConfig | None = None) -> None:
-        """Open what is written again, as before unless `config` says otherwise."""
-        self._shard.close()
-        self._shard = qdrant.EdgeShard.load(str(self._path), config)
 
     def close(self) -> None:
         """Release the files."""
+        self._spool.close()
         with contextlib.ExitStack() as held, border("the index cannot be closed"):
             if self._opened is not None and self._opened.journal is not None:
                 held.enter_context(self._opened.lock)
