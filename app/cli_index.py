@@ -176,7 +176,7 @@ def run_index(
                 task = progress.add_task("indexing", total=None)
 
                 def finishing() -> None:
-                    progress.update(task, description="building the graph")
+                    progress.update(task, description="finishing")
                     progress.refresh()
 
                 return await build_index(

@@ -15,8 +15,9 @@ from typing import Literal, TextIO
 from app.domain import Item
 from app.errors import IndexUnavailable, InvalidInput
 from app.index.change import copy_to_change
+from app.index.edge_apart import EdgeWriterApart
 from app.index.edge_earlier import EarlierVersion
-from app.index.edge_layout import EdgeLayout
+from app.index.edge_layout import FLAT, EdgeLayout
 from app.index.edge_writer import EdgeWriter
 from app.index.filling import Counts, Embed, Filling, passage_digest
 from app.index.manifest import EXTERNAL, Manifest, now
@@ -71,7 +72,7 @@ async def build_index(
         mode: ``replace`` holds the rows of `source` alone, and takes over the old index's embeddings of passages that are the
             same; ``update`` adds them to a copy of the old index or replaces them there by id, and leaves equal ones alone.
         layout: of a new index; an updated one keeps its own.
-        finishing: called when all rows are read and the graph is built, which takes long and stops all other threads.
+        finishing: called when all rows are read and the index is brought into its final form, which takes long.
 
     Raises:
         InvalidInput: `source` cannot be read or has no usable row, `out` cannot be replaced, or there is nothing to update.
@@ -83,12 +84,14 @@ async def build_index(
     with new_version(out) as version, contextlib.ExitStack() as stack:
         old = current_version(out)
         report = version / "rejects.jsonl"
+        writer: EdgeWriter | EdgeWriterApart
         if mode == "update":
-            writer = copy_to_change(out, old, version, dimensions, embedder_name)
+            writer = copy = copy_to_change(out, old, version, dimensions, embedder_name)
             stack.callback(writer.close)
-            filling = Filling(writer, embed, dimensions, writer.held, in_place=True)
+            filling = Filling(writer, embed, dimensions, copy.held, in_place=True)
         else:
-            writer = EdgeWriter(version, dimensions, layout)
+            large = (estimate_rows(source) or 0) > FLAT
+            writer = (EdgeWriterApart if large else EdgeWriter)(version, dimensions, layout)
             stack.callback(writer.close)
             earlier = _earlier(old, dimensions, embedder_name)
             if earlier is not None:

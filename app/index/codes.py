@@ -1,15 +1,18 @@
 """Codes of all embeddings of a large index, compared with a query one after the other: which points are worth scoring in full.
 
-Product quantisation (Jégou, Douze and Schmid, PAMI 2011): each pair of dimensions is one of sixteen, half a byte. A query looks
-up what the sixteen of each pair are worth and adds up, with the tables held in registers ("fast scan": André, Kermarrec and
-Le Scouarnec, VLDB 2015), by FAISS: 3 to 4 ns a point. There is no graph to build, and none to miss what is near (ADR 32).
+Product quantisation (Jégou, Douze and Schmid, PAMI 2011): after a rotation that spreads what differs over all dimensions, three
+of them at a time are one of sixteen, half a byte. A query looks up what the sixteen are worth and adds up, with the tables held
+in registers ("fast scan": André, Kermarrec and Le Scouarnec, VLDB 2015), in 2 ns a point; the best are compared again by one
+byte a dimension. All of it is FAISS. There is no graph to build, and none to miss what is near (ADR 32).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,14 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import IndexUnavailable
+from app.index.manifest import sync
 
-FILE = "codes.faiss"
-ADDED = "codes.added"  # points that came after the codes were written, 64 bits each; again and again where they changed
+FOLDER = "codes"  # in an index directory: a file a part, and
+ADDED = "added"  # points that came after these were written, 64 bits each; again and again where they changed
 SPOOL = "codes.spool"
-PAIR, BITS = 2, 4  # dimensions of a code, and its bits
+PART = 250_000  # points that one thread looks through
+TOGETHER, BITS = 3, 4  # dimensions of a code, and its bits
+BY_CODES = 10  # points compared by a byte a dimension for each that is wanted
 TRAINED_ON = 65_536  # embeddings that say what the sixteen are
-ENCODED = 65_536  # embeddings encoded at a time
 SEED = 7
+NOTHING = -1  # FAISS's, where it found fewer
 
 Vectors = npt.NDArray[np.float32]
 Points = npt.NDArray[np.int64]
@@ -34,43 +40,49 @@ class Codes:
     """The codes of an index, by point.
 
     A point may have several, of vectors that it had; whoever scores it takes the present one.
+
+    Args:
+        parts: FAISS indexes of up to `PART` points, which are searched at the same time.
     """
 
-    def __init__(self, index: Any) -> None:
-        self._index = index  # faiss.IndexIDMap of an IndexPQFastScan
+    def __init__(self, parts: list[Any]) -> None:
+        self._parts = parts
+        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "codes")
 
     @classmethod
     def of(cls, points: Points, vectors: npt.NDArray[np.float16]) -> Codes:
-        """The codes of these vectors, [points, dimensions]; what the sixteen are is learnt from a sample of them."""
+        """The codes of these vectors, [points, dimensions], at least one; what the sixteen are is learnt from a sample."""
         import faiss
 
         some = np.random.default_rng(SEED).permutation(len(vectors))[:TRAINED_ON]
-        sample = _even(vectors[np.sort(some)])
-        width = sample.shape[1]
-        scan = faiss.IndexPQFastScan(width, width // PAIR, BITS, faiss.METRIC_INNER_PRODUCT)
-        scan.train(sample)
-        codes = cls(faiss.IndexIDMap(scan))
-        for start in range(0, len(points), ENCODED):
-            codes.add(points[start : start + ENCODED], vectors[start : start + ENCODED])
-        return codes
+        trained = _empty(vectors.shape[1])
+        trained.train(_single(vectors[np.sort(some)]))
+        starts = range(0, len(points), PART)
+        parts = [faiss.IndexIDMap(faiss.clone_index(trained)) for _ in starts]
+        for part, start in zip(parts, starts, strict=True):
+            part.add_with_ids(_single(vectors[start : start + PART]), points[start : start + PART])
+        return cls(parts)
 
     @classmethod
     def read(cls, directory: Path) -> Codes | None:
         """The codes of an index directory; None where it has none, because all its vectors are compared in full.
 
         Raises:
-            IndexUnavailable: the file is damaged.
+            IndexUnavailable: a file is damaged.
         """
-        path = directory / FILE
-        if not path.exists():
+        files = sorted((directory / FOLDER).glob("*.faiss"))
+        if not files:
             return None
         import faiss
 
-        faiss.omp_set_num_threads(1)  # the engine's threads search beside it
-        try:
-            return cls(faiss.read_index(str(path)))
-        except RuntimeError as exc:
-            raise IndexUnavailable(f"{path} is damaged ({exc}): build the index again") from exc
+        faiss.omp_set_num_threads(1)  # a part has one thread
+        parts = []
+        for file in files:
+            try:
+                parts.append(faiss.read_index(str(file)))
+            except RuntimeError as exc:
+                raise IndexUnavailable(f"{file} is damaged ({exc}): build the index again") from exc
+        return cls(parts)
 
     def write(self, directory: Path) -> None:
         """Write them to an index directory, in place of others and of what was added to those.
@@ -80,26 +92,48 @@ class Codes:
         """
         import faiss
 
+        drop(directory)
+        folder = directory / FOLDER
         try:
-            faiss.write_index(self._index, str(directory / FILE))
-        except RuntimeError as exc:
-            raise IndexUnavailable(f"{directory / FILE} cannot be written ({exc})") from exc
-        (directory / ADDED).unlink(missing_ok=True)
+            folder.mkdir()
+            for number, part in enumerate(self._parts):
+                faiss.write_index(part, str(folder / f"{number:04}.faiss"))
+        except (OSError, RuntimeError) as exc:
+            raise IndexUnavailable(f"{folder} cannot be written ({exc})") from exc
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return sum(int(part.ntotal) for part in self._parts)
 
     def add(self, points: Points, vectors: npt.NDArray[np.floating[Any]]) -> None:
-        """Codes of more vectors, [points, dimensions]."""
+        """Codes of more vectors, [points, dimensions]: to the last part, which grows."""
         if len(points):
-            self._index.add_with_ids(_even(vectors), np.asarray(points, np.int64))
+            self._parts[-1].add_with_ids(_single(vectors), np.asarray(points, np.int64))
 
     def nearest(self, vectors: Vectors, size: int) -> list[set[int]]:
-        """For each vector, [vectors, dimensions], the points of the `size` nearest codes. Other threads run meanwhile."""
-        if not len(self):
-            return [set() for _ in vectors]
-        _, found = self._index.search(_even(vectors), min(size, len(self)))
-        return [{point for point in row if point >= 0} for row in found.tolist()]
+        """For each vector, [vectors, dimensions], the points of the `size` nearest codes."""
+        asked = _single(vectors)
+        found = list(self._pool.map(lambda part: part.search(asked, min(size, int(part.ntotal))), self._parts))
+        scores, points = (np.concatenate(one, axis=1) for one in zip(*found, strict=True))
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :size]
+        return [set(row) - {NOTHING} for row in np.take_along_axis(points, best, axis=1).tolist()]
+
+    def close(self) -> None:
+        """End the threads. Idempotent."""
+        self._pool.shutdown()
+
+
+def _empty(dimensions: int) -> Any:
+    """An untrained FAISS index."""
+    import faiss
+
+    product, rotated = faiss.METRIC_INNER_PRODUCT, -(-dimensions // TOGETHER) * TOGETHER
+    rotation = faiss.RandomRotationMatrix(dimensions, rotated)
+    rotation.init(SEED)
+    scan = faiss.IndexPQFastScan(rotated, rotated // TOGETHER, BITS, product)
+    whole = faiss.IndexScalarQuantizer(dimensions, faiss.ScalarQuantizer.QT_8bit, product)
+    refined = faiss.IndexRefine(faiss.IndexPreTransform(rotation, scan), whole)
+    refined.k_factor = float(BY_CODES)
+    return refined
 
 
 class Spool:
@@ -145,33 +179,33 @@ def note_added(directory: Path, points: Sequence[int]) -> None:
     Raises:
         IndexUnavailable: it cannot be written.
     """
-    if not points or not (directory / FILE).exists():
+    path = directory / FOLDER / ADDED
+    if not points or not path.parent.exists():
         return
     try:
-        with (directory / ADDED).open("ab") as file:
+        with path.open("ab") as file:
             file.write(np.array(points, "<i8").tobytes())
             file.flush()
             os.fsync(file.fileno())
+        sync(path.parent)
     except OSError as exc:
-        raise IndexUnavailable(f"{directory / ADDED} cannot be written ({exc.strerror})") from exc
+        raise IndexUnavailable(f"{path} cannot be written ({exc.strerror})") from exc
 
 
 def added(directory: Path) -> list[int]:
     """The points that came after the codes of `directory`, each once. What a crash tore off is still in the journal."""
     with contextlib.suppress(FileNotFoundError):
-        held = (directory / ADDED).read_bytes()
+        held = (directory / FOLDER / ADDED).read_bytes()
         whole = np.frombuffer(held[: len(held) // 8 * 8], "<i8")
         return list(dict.fromkeys(whole.tolist()))
     return []
 
 
 def drop(directory: Path) -> None:
-    """Remove the codes of an index that has become small."""
-    for file in (FILE, ADDED):
-        (directory / file).unlink(missing_ok=True)
+    """Remove the codes of an index directory, if there are any."""
+    shutil.rmtree(directory / FOLDER, ignore_errors=True)
 
 
-def _even(vectors: npt.NDArray[np.floating[Any]]) -> Vectors:
-    """float32 with an even number of dimensions: the last pair of an odd number is filled up with zero."""
-    wanted = np.ascontiguousarray(vectors, np.float32)
-    return np.pad(wanted, ((0, 0), (0, 1))) if wanted.shape[1] % PAIR else wanted
+def _single(vectors: npt.NDArray[np.floating[Any]]) -> Vectors:
+    """As FAISS reads them."""
+    return np.ascontiguousarray(vectors, np.float32)

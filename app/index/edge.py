@@ -12,8 +12,8 @@ items, two sides: 0.21 ms for the batch and 0.09 ms for 50 payloads, against 0.4
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,7 +41,7 @@ PAGE = 512  # items a scroll
 ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each: fetching 50 took longer than finding them
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
 PARAMS = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
-CANDIDATES = 8  # points scored in full for each that is wanted, where codes choose them
+CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them
 
 
 class EdgeIndex:
@@ -57,7 +57,6 @@ class EdgeIndex:
         self._lock = opened.lock
         self._frequent = Frequent.read(opened.directory, opened.manifest.items)
         self._codes = codes_of(opened)
-        self._beside = ThreadPoolExecutor(1, "engine")
         self._entries: dict[int, Entry] = {}
 
     @classmethod
@@ -103,11 +102,9 @@ class EdgeIndex:
         """What each side found for each query."""
         if self._codes is None:
             return self._asked([self._requests(query, size) for query, size in zip(queries, sizes, strict=True)])
-        # The engine keeps the interpreter's lock, FAISS does not: the engine begins when FAISS has let go.
         words = [self._requests(replace(query, vector=None), size) for query, size in zip(queries, sizes, strict=True)]
-        waiting = self._beside.submit(self._asked, words)
         meanings = self._meanings(self._codes, queries, sizes)
-        return [replace(side, meaning=meaning) for side, meaning in zip(waiting.result(), meanings, strict=True)]
+        return [replace(side, meaning=meaning) for side, meaning in zip(self._asked(words), meanings, strict=True)]
 
     def _asked(self, requests: Sequence[dict[str, qdrant.QueryRequest]]) -> list[Sides]:
         """The engine's answers to requests, those of one query by side."""
@@ -186,7 +183,8 @@ class EdgeIndex:
         """See `VectorIndex.close`."""
         shard, self._shard = self._shard, None
         if shard is not None:
-            self._beside.shutdown()
+            if self._codes is not None:
+                self._codes.close()
             with self._lock, border("the index cannot be closed"):
                 shard.close()
 
@@ -229,11 +227,23 @@ def codes_of(opened: Opened) -> Codes | None:
     """
     codes = Codes.read(opened.directory)
     if codes is not None:
+        read_ahead(opened.directory)
         later = added(opened.directory)
         for start in range(0, len(later), PAGE):
             for point, of in held(opened.shard, later[start : start + PAGE]).items():
                 codes.add(np.array([point]), of.vector[None])
     return codes
+
+
+def read_ahead(directory: Path) -> None:
+    """Have the kernel read the files of an index, as far as memory is free: the engine drops them when it opens them.
+
+    Otherwise the first queries wait for the disk, each some dozens of times.
+    """
+    for file in directory.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _one_of(points: set[int]) -> qdrant.HasIdCondition:

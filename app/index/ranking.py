@@ -127,9 +127,9 @@ def name_boost(query_key: str, entry: Entry, near: float) -> float:
     if not query_key:
         return 0.0
     if query_key in entry.title_names:
-        return SAME_TITLE + POPULARITY_OF_SAME_NAME * entry.item.popularity / 100.0
+        return SAME_TITLE + POPULARITY_OF_SAME_NAME * entry.popularity / 100.0
     if query_key in entry.artist_names:
-        return SAME_ARTIST + POPULARITY_OF_SAME_NAME * entry.item.popularity / 100.0
+        return SAME_ARTIST + POPULARITY_OF_SAME_NAME * entry.popularity / 100.0
     return NEAR_NAME * (near - NEAR_FROM) / (1.0 - NEAR_FROM) if near > NEAR_FROM else 0.0
 
 
@@ -190,8 +190,8 @@ def rank(query: IndexQuery, sides: Sides, fused: Mapping[int, float], entries: M
     scores = {}
     for (point, entry), near in zip(entries.items(), nearness(key, list(entries.values())), strict=True):
         boost = max(name_boost(key, entry, near), likely_boost(names, entry))
-        scores[point] = fused[point] + share * boost + fame * entry.item.popularity / 100.0
-    order = sorted(scores, key=lambda point: (-scores[point], -entries[point].item.popularity, entries[point].item.id))
+        scores[point] = fused[point] + share * boost + fame * entry.popularity / 100.0
+    order = sorted(scores, key=lambda point: (-scores[point], -entries[point].popularity, entries[point].id))
     order = varied(key, order, entries, query.limit)
     asked = AskedWords(words(query.text))
     by_words = {point for side in (sides.name, sides.tags, sides.named) for point, _ in side}

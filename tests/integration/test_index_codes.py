@@ -28,6 +28,7 @@ Vectors = npt.NDArray[np.float32]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge_writer, "FLAT", FLAT)
+    monkeypatch.setattr(codes, "PART", 1_000)
 
 
 def vectors(count: int, seed: int = 7) -> Vectors:
@@ -76,7 +77,7 @@ async def first_hits(index: EdgeIndex, asked: Vectors, filters: Filters | None =
 async def test_an_index_too_large_to_be_compared_in_full_has_codes(tmp_path: Path, sizes: tuple[int, ...], coded: bool) -> None:
     """By its last size, whether it was built or updated to it; the nearest are found either way, and nothing is left over."""
     out = build(tmp_path / "index", *sizes)
-    assert (out / codes.FILE).exists() == coded
+    assert (out / codes.FOLDER).exists() == coded
     assert not (out / codes.SPOOL).exists()
     index = EdgeIndex.open(out)
     assert await first_hits(index, vectors(sizes[-1])[::100]) == [str(n) for n in range(0, sizes[-1], 100)]
@@ -87,7 +88,7 @@ async def test_what_becomes_small_is_compared_in_full_again(tmp_path: Path) -> N
     """An update to fewer items drops the codes: they would choose what is gone."""
     out = build(tmp_path / "index", FLAT + 100)
     remove_items((str(number) for number in range(200)), out)
-    assert not (out / codes.FILE).exists()
+    assert not (out / codes.FOLDER).exists()
     index = EdgeIndex.open(out)
     assert await first_hits(index, vectors(FLAT + 100)[250:252]) == ["250", "251"]
     await index.close()
@@ -149,9 +150,9 @@ class TestLive:
             opened = kind.open(out)
             await self.check(opened, fresh)
             await opened.close()
-        assert (out / codes.ADDED).exists()
+        assert (out / codes.FOLDER / codes.ADDED).exists()
         remove_items(["6"], out)
-        assert not (out / codes.ADDED).exists()
+        assert not (out / codes.FOLDER / codes.ADDED).exists()
         read = EdgeIndex.open(out)
         await self.check(read, fresh)
         await read.close()
@@ -173,9 +174,9 @@ class TestLive:
 async def test_damaged_codes_are_named(tmp_path: Path) -> None:
     """Half a file is no index, and says what to do about it."""
     out = build(tmp_path / "index", FLAT + 500)
-    file = out / codes.FILE
+    file = out / codes.FOLDER / "0000.faiss"
     file.write_bytes(file.read_bytes()[:5_000])
-    with pytest.raises(IndexUnavailable, match=r"codes\.faiss is damaged .*build the index again"):
+    with pytest.raises(IndexUnavailable, match=r"0000\.faiss is damaged .*build the index again"):
         EdgeIndex.open(out)
 
 
@@ -203,9 +204,9 @@ def test_points_that_came_later_are_noted_once_and_whole(tmp_path: Path) -> None
     """Without codes nothing is noted; a number that a crash tore off is left out."""
     codes.note_added(tmp_path, [1])
     assert codes.added(tmp_path) == []
-    (tmp_path / codes.FILE).touch()
+    (tmp_path / codes.FOLDER).mkdir()
     codes.note_added(tmp_path, [1, 2**62])
     codes.note_added(tmp_path, [1, 3])
-    with (tmp_path / codes.ADDED).open("ab") as file:
+    with (tmp_path / codes.FOLDER / codes.ADDED).open("ab") as file:
         file.write(b"torn")
     assert codes.added(tmp_path) == [1, 2**62, 3]

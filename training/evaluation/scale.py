@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from app.errors import SetupError
+from loadtest.server import proportional_set, tree
 from training.evaluation.cases import demo_items
 from training.evaluation.markdown import decimal, table
 from training.evaluation.scale_catalogue import write_catalogue
@@ -24,6 +27,7 @@ from training.evaluation.scale_serving import COMPARED, LIMIT, SEED, TIMED, WARM
 from training.evaluation.sections import write_section
 
 HEADING, PLAN_HEADING = "Measured", "A hundred million tracks at 900 queries a second"
+LOOK_S = 0.5
 SEARCHBAR = "from app.cli import main; main()"
 
 
@@ -34,8 +38,8 @@ class Finished:
     Attributes:
         output: its standard output, where that was asked for.
         seconds: from start to end.
-        cpu_s: processor time, all threads.
-        peak: largest resident memory in bytes.
+        cpu_s: processor time, all threads, and of the processes that it started.
+        peak: most memory in bytes that it and those held at a time (proportional set sizes, looked at every `LOOK_S`).
     """
 
     output: str
@@ -66,14 +70,34 @@ def finish(arguments: Sequence[str], output: bool = False) -> Finished:
     started = time.perf_counter()
     # Isolated: the repository root, whose triton/ would shadow a package, stays off sys.path.
     process = subprocess.Popen([sys.executable, "-I", *arguments], stdout=subprocess.PIPE if output else None, text=True)
-    text = process.stdout.read() if process.stdout else ""
-    _, status, used = os.wait4(process.pid, 0)
+    with watched(process.pid) as held:
+        text = process.stdout.read() if process.stdout else ""
+        _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.stdout:
         process.stdout.close()
     if process.returncode:
         raise SetupError(f"{' '.join(arguments)} ended with {process.returncode}: its message is above")
-    return Finished(text, time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    return Finished(text, time.perf_counter() - started, used.ru_utime + used.ru_stime, max(held, default=0))
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[list[int]]:
+    """What a process and those that it started hold together, bytes, one look after the other."""
+    looks: list[int] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_S):
+            looks.append(sum(proportional_set(one) for one in tree(pid)))
+
+    watching = threading.Thread(target=look, daemon=True)
+    watching.start()
+    try:
+        yield looks
+    finally:
+        over.set()
+        watching.join()
 
 
 def disk_bytes(directory: Path) -> int:
