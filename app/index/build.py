@@ -80,6 +80,7 @@ async def build_index(
         IndexUnavailable: the engine cannot write.
     """
     started = time.monotonic()
+    rows = estimate_rows(source)
     rejects = out.absolute().with_name(out.name + ".rejects.jsonl")
     with new_version(out) as version, contextlib.ExitStack() as stack:
         old = current_version(out)
@@ -90,15 +91,14 @@ async def build_index(
             stack.callback(writer.close)
             filling = Filling(writer, embed, dimensions, copy.held, in_place=True)
         else:
-            large = (estimate_rows(source) or 0) > FLAT
-            writer = (EdgeWriterApart if large else EdgeWriter)(version, dimensions, layout)
+            writer = (EdgeWriterApart if (rows or 0) > FLAT else EdgeWriter)(version, dimensions, layout)
             stack.callback(writer.close)
             earlier = _earlier(old, dimensions, embedder_name)
             if earlier is not None:
                 stack.callback(earlier.close)
             filling = Filling(writer, embed, dimensions, earlier.held if earlier else None)
         with report.open("w", encoding="utf-8") as file:
-            rejected = await fill_from(filling, source, file, progress)
+            rejected = await fill_from(filling, source, file, progress, rows)
         place(report, rejects, rejected)
         counts = filling.counts
         if not counts.embedded + counts.taken_over + counts.unchanged:
@@ -128,9 +128,13 @@ def _manifest(dimensions: int, embedder_name: str, items: int, source: str, layo
     )
 
 
-async def fill_from(filling: Filling, source: Path, rejects: TextIO, progress: Progress) -> int:
-    """Give every usable row of `source` to `filling`, list the others in `rejects`; returns how many these are."""
-    total, done, rejected = estimate_rows(source), 0, 0
+async def fill_from(filling: Filling, source: Path, rejects: TextIO, progress: Progress, total: int | None) -> int:
+    """Give every usable row of `source` to `filling`, list the others in `rejects`; returns how many these are.
+
+    Args:
+        total: how many rows there are, about.
+    """
+    done, rejected = 0, 0
     batch: list[Item] = []
     progress(0, total)
     try:

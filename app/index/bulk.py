@@ -118,7 +118,7 @@ def embedding_here(source: Path, embed: Embed, dimensions: int, progress: Progre
     """Rows of `source` embedded by `embed`."""
 
     async def fill(writer: WholeWriter, rejects: TextIO) -> int:
-        return await fill_from(Filling(writer, embed, dimensions), source, rejects, progress)
+        return await fill_from(Filling(writer, embed, dimensions), source, rejects, progress, estimate_rows(source))
 
     return fill
 

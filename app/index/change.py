@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from app.errors import InvalidInput
+from app.index.edge_recovery import has_graphs
 from app.index.edge_writer import EdgeWriter
 from app.index.filling import passage_digest
 from app.index.manifest import EXTERNAL, Manifest, now
@@ -17,6 +18,7 @@ from app.index.schema import point_id
 from app.index.versions import LOCK, current_version, new_version
 
 CHUNK = 1_000  # ids looked up and removed at a time
+REBUILD = "index the whole catalogue with --mode replace"
 NAMED = 10  # unknown ids that a report names
 
 
@@ -45,7 +47,7 @@ def remove_items(ids: Iterable[str], out: Path) -> RemovalReport:
     with new_version(out) as version, contextlib.ExitStack() as stack:
         old = required(out, current_version(out))
         manifest = Manifest.read(old)
-        _copy(old, version)
+        _copy(out, old, version)
         writer = EdgeWriter(version, manifest.dimensions, existing=True)
         stack.callback(writer.close)
         before = writer.items  # what a killed server left in the journal included
@@ -74,17 +76,18 @@ def copy_to_change(out: Path, old: Path | None, version: Path, dimensions: int, 
     """A writer on a copy of the current version. Not links: the engine changes mapped files in place."""
     old = required(out, old)
     manifest = Manifest.read(old)
-    rebuild = "index the whole catalogue with --mode replace"
     if EXTERNAL not in (manifest.embedder, embedder_name) and manifest.embedder != embedder_name:
-        raise InvalidInput(f"{out} was built with other embedder weights: {rebuild}")
+        raise InvalidInput(f"{out} was built with other embedder weights: {REBUILD}")
     if manifest.passages != passage_digest():
-        raise InvalidInput(f"{out} was built by a version of this program that embeds items in other words: {rebuild}")
+        raise InvalidInput(f"{out} was built by a version of this program that embeds items in other words: {REBUILD}")
     if manifest.dimensions != dimensions:
-        raise InvalidInput(f"{out} holds vectors of {manifest.dimensions} dimensions, not {dimensions}: {rebuild}")
-    _copy(old, version)
+        raise InvalidInput(f"{out} holds vectors of {manifest.dimensions} dimensions, not {dimensions}: {REBUILD}")
+    _copy(out, old, version)
     return EdgeWriter(version, dimensions, existing=True)
 
 
-def _copy(old: Path, version: Path) -> None:
+def _copy(out: Path, old: Path, version: Path) -> None:
     """Everything but who holds it: the journal too, which the writer finishes on the copy."""
+    if has_graphs(old):
+        raise InvalidInput(f"{out} was built with graphs, by an earlier version of this program: {REBUILD}")
     shutil.copytree(old, version, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LOCK))

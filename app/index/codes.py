@@ -97,7 +97,10 @@ class Codes:
         try:
             folder.mkdir()
             for number, part in enumerate(self._parts):
-                faiss.write_index(part, str(folder / f"{number:04}.faiss"))
+                file = folder / f"{number:04}.faiss"
+                faiss.write_index(part, str(file))
+                sync(file)
+            sync(folder)
         except (OSError, RuntimeError) as exc:
             raise IndexUnavailable(f"{folder} cannot be written ({exc})") from exc
 
@@ -184,6 +187,7 @@ def note_added(directory: Path, points: Sequence[int]) -> None:
         return
     try:
         with path.open("ab") as file:
+            file.truncate(file.tell() // 8 * 8)  # a number that a crash tore off would shift all that follow
             file.write(np.array(points, "<i8").tobytes())
             file.flush()
             os.fsync(file.fileno())

@@ -26,7 +26,7 @@ from app.errors import IndexUnavailable
 from app.index.codes import Codes, added
 from app.index.edge_earlier import held
 from app.index.edge_engine import border, sparse_vector
-from app.index.edge_recovery import Opened, items_in, open_shard
+from app.index.edge_recovery import Opened, has_graphs, items_in, open_shard
 from app.index.entry import Entry
 from app.index.frequent import Frequent
 from app.index.fusion import Ranked
@@ -41,6 +41,7 @@ PAGE = 512  # items a scroll
 ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each: fetching 50 took longer than finding them
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
 PARAMS = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
+EXACT = qdrant.SearchParams(exact=True)
 CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them
 
 
@@ -57,6 +58,7 @@ class EdgeIndex:
         self._lock = opened.lock
         self._frequent = Frequent.read(opened.directory, opened.manifest.items)
         self._codes = codes_of(opened)
+        self._params = EXACT if has_graphs(opened.directory) else PARAMS
         self._entries: dict[int, Entry] = {}
 
     @classmethod
@@ -115,7 +117,7 @@ class EdgeIndex:
     def _meanings(self, codes: Codes, queries: Sequence[IndexQuery], sizes: Sequence[int]) -> list[Ranked]:
         """The dense sides: the points with the nearest codes, scored in full; none where a query has no vector.
 
-        Where a filter leaves fewer of them than are wanted, all that pass it are compared.
+        Where fewer of them are left than are wanted, for a filter or because they are gone, all that pass are compared.
         """
         dense = [(q, size, q.vector) for q, size in zip(queries, sizes, strict=True) if q.vector is not None]
         if not dense:
@@ -129,14 +131,14 @@ class EdgeIndex:
                 filter=qdrant.Filter(
                     must=[qdrant.HasIdCondition(cast("set[qdrant.PointId]", points)), *_conditions(query.filters)]
                 ),
-                params=qdrant.SearchParams(exact=True),
+                params=EXACT,
             )
             for (query, size, _), vector, points in zip(dense, vectors, chosen, strict=True)
         ]
         shard = self._open_shard()
         found = [_ranked(ranked) for ranked in shard.query_batch(qdrant.QueryBatchRequest(requests))]
         for at, (query, size, _) in enumerate(dense):
-            if len(found[at]) < size and _conditions(query.filters):
+            if len(found[at]) < size:
                 found[at] = _ranked(shard.query(self._requests(query, size)["meaning"]))
         ranked = iter(found)
         return [() if query.vector is None else next(ranked) for query in queries]
@@ -195,7 +197,7 @@ class EdgeIndex:
         requests: dict[str, qdrant.QueryRequest] = {}
         if query.vector is not None:
             nearest = qdrant.Query.Nearest(shorten(query.vector, self.dimensions).tolist(), using=DENSE)
-            requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=PARAMS)
+            requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=self._params)
         if query.text:
             text = fold(query.text)
             for side, using, encoded in (("name", NAME, encode_name(text)), ("tags", TAGS, encode_tags(text))):
@@ -230,13 +232,13 @@ def codes_of(opened: Opened) -> Codes | None:
         read_ahead(opened.directory)
         later = added(opened.directory)
         for start in range(0, len(later), PAGE):
-            for point, of in held(opened.shard, later[start : start + PAGE]).items():
-                codes.add(np.array([point]), of.vector[None])
+            if still := held(opened.shard, later[start : start + PAGE]):
+                codes.add(np.array(list(still)), np.stack([one.vector for one in still.values()]))
     return codes
 
 
 def read_ahead(directory: Path) -> None:
-    """Have the kernel read the files of an index, as far as memory is free: the engine drops them when it opens them.
+    """Have the kernel read the files of an index: the engine drops them from the page cache when it opens them.
 
     Otherwise the first queries wait for the disk, each some dozens of times.
     """
@@ -244,10 +246,6 @@ def read_ahead(directory: Path) -> None:
         if file.is_file():
             with file.open("rb") as opened:
                 os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-
-
-def _one_of(points: set[int]) -> qdrant.HasIdCondition:
-    return qdrant.HasIdCondition(cast("set[qdrant.PointId]", points))
 
 
 def _conditions(filters: Filters) -> list[Any]:

@@ -6,11 +6,9 @@ in one process the threads that embed would stand still meanwhile.
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -27,12 +25,9 @@ from app.errors import IndexUnavailable, SearchbarError
 from app.index.edge_layout import EdgeLayout
 from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest
-from app.index.wire import pack_item, unpack_items
+from app.index.wire import pack_item, python, unpack_items
 
 AHEAD = 48  # calls that wait for the process: chunks of 1,000 items, some 70 MB
-
-# The same modules as here, and none that lie about where the command was started.
-_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from app.index.edge_apart import main; main(int(sys.argv[1]))"
 
 
 class EdgeWriterApart:
@@ -52,9 +47,7 @@ class EdgeWriterApart:
         self._pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOT, str(theirs.fileno()), *(path or os.getcwd() for path in sys.path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                python("app.index.edge_apart", str(theirs.fileno())), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
         self._sender = threading.Thread(target=self._send, name="to the index's writer", daemon=True)
         self._sender.start()
@@ -136,10 +129,10 @@ class Writing:
         return self._writer
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: str) -> None:
     """Answer calls until the other end is gone. A terminal's Ctrl-C is for the command, which ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    writing, pipe = Writing(), Connection(descriptor)
+    writing, pipe = Writing(), Connection(int(descriptor))
     with suppress(EOFError, ConnectionError):
         while True:
             method, arguments = pipe.recv()

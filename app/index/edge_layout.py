@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# Items up to which a query is compared with all of them in full: exact, and for that many no slower than codes (docs/scale.md).
+# Items up to which a query is compared with all of them in full: exact, and there is nothing to build.
 FLAT = 32_768
 
 

@@ -90,6 +90,10 @@ class LiveEdgeIndex(EdgeIndex):
             items = (self._items or 0) + (len(upserted) - known if upserted else -known)
             change = Change(upserted, vectors, deleted, items)
             before = await asyncio.to_thread(self._journal.append, change.encode())
+            if self._codes is not None and upserted:  # first, for a change may stop half way: codes of no point do no harm
+                points = [point_id(item.id) for item in upserted]
+                self._codes.add(np.array(points), vectors)
+                self._coded += points
             try:
                 for _ in change.apply(shard):
                     await asyncio.sleep(0)
@@ -101,10 +105,6 @@ class LiveEdgeIndex(EdgeIndex):
                 for item_id in (*(item.id for item in upserted), *deleted):
                     self._entries.pop(point_id(item_id), None)
             self._items = items
-            if self._codes is not None and upserted:
-                points = [point_id(item.id) for item in upserted]
-                self._codes.add(np.array(points), vectors)
-                self._coded += points
             if self._journal.size > CHECKPOINT_BYTES:
                 self._checkpoint()
 

@@ -7,6 +7,7 @@ an index first applies what the journal still holds: records may be applied twic
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -138,6 +139,19 @@ def _loaded(path: Path, directory: Path, alone: bool, owner: int | None) -> Open
             journal.close()
         on_failure.pop_all()
     return Opened(directory, shard, manifest, journal if alone else None, lock)
+
+
+def has_graphs(directory: Path) -> bool:
+    """Whether an earlier version of this program built the index at `directory`, with graphs, which are not searched now.
+
+    Raises:
+        IndexUnavailable: the engine's configuration is damaged.
+    """
+    path = directory / "shard" / "edge_config.json"
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["hnsw_config"]["m"])
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        raise IndexUnavailable(f"{path} is damaged ({exc!r}): build the index again") from exc
 
 
 def pending(directory: Path) -> bool:

@@ -15,9 +15,9 @@ FILE = "manifest.json"
 EXTERNAL = "external"  # an embedder whose weights this process could not see
 
 
-def sync(directory: Path) -> None:
-    """Have the names in `directory` on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have a file's content, or the names in a directory, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -32,7 +32,7 @@ class Manifest:
     items: how many items it holds.
     created: UTC time of the build, ISO 8601.
     source: file name of the catalogue it was built from.
-    quantisation: what the graph is searched with: ``none`` (the full vectors) or ``int8`` (the best scored again by them).
+    quantisation: what vectors are compared by: ``none`` (in full) or ``int8`` (the best scored again in full).
     passages: `passage_digest` of the program that embedded it; where it differs, no embedding is taken over.
     """
 

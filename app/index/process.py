@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -24,7 +22,7 @@ from app.coalesce import Coalescer
 from app.domain import Hit, IndexQuery, Item
 from app.errors import IndexUnavailable, SearchbarError, SetupError
 from app.index.manifest import Manifest
-from app.index.wire import Frames, frame, pack_item, pack_query, unpack_hits, unpack_items
+from app.index.wire import Frames, frame, pack_item, pack_query, python, unpack_hits, unpack_items
 
 BATCH = 8  # queries in one call: as many as the index answers in one turn (`edge.CHUNK`)
 CALLS = 2  # of queries under way in each process: it has the next one when it has answered one
@@ -34,9 +32,6 @@ LOOK_S = 0.5  # between looks at what it owes
 GRACE_S = 30.0  # to make changes final, when it is told to close
 LONG_LIFE_S = 10.0  # after which a process that ends is started again at once
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0  # before it is started again otherwise
-
-# The same modules as here, and none that lie about where the gateway was started.
-_BOOT = "import sys; sys.path[:] = sys.argv[5:]; from app.index.answering import main; main(*sys.argv[1:5])"
 
 _log = logging.getLogger("searchbar.index")
 
@@ -71,11 +66,11 @@ class Child(asyncio.Protocol):
             IndexUnavailable, SetupError: as `EdgeIndex.open` and `LiveEdgeIndex.open`, or the process ended at once.
         """
         ours, theirs = socket.socketpair()
+        mode = "alone" if alone else "shared"
         with ExitStack() as on_failure, theirs:
             on_failure.enter_context(ours)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-c", _BOOT, str(theirs.fileno()), str(directory), "alone" if alone else "shared"),
-                *(str(_log.getEffectiveLevel()), *(path or os.getcwd() for path in sys.path)),
+                *python("app.index.answering", str(theirs.fileno()), str(directory), mode, str(_log.getEffectiveLevel())),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
             )

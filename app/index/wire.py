@@ -1,4 +1,5 @@
-"""What the gateway and the process of its index tell each other: pickled values, each after its length in four bytes.
+"""How processes of an index are started, and what the gateway and its own tell each other: pickled values, each after its
+length in four bytes.
 
 Queries, hits and items go as tuples: pickling frozen dataclasses takes Python a step for each field at both ends. Both ends are
 this program, and the socket between them has no name that anybody else could connect to: hence pickle.
@@ -6,7 +7,9 @@ this program, and the socket between them has no name that anybody else could co
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any
@@ -19,6 +22,16 @@ PROCESS = "searchbar-index"  # name of the index's process, 15 letters at most
 Packed = tuple[Any, ...]
 
 _LENGTH = Struct("<I")
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command line of a Python that calls `main` of `module` with `arguments`.
+
+    It has the same modules as this one, and none that lie about where the command was started.
+    """
+    end = len(arguments) + 1
+    boot = f"import sys; sys.path[:] = sys.argv[{end}:]; from {module} import main; main(*sys.argv[1:{end}])"
+    return [sys.executable, "-I", "-c", boot, *arguments, *(path or os.getcwd() for path in sys.path)]
 
 
 def frame(value: object) -> bytes:

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import qdrant_edge as qdrant
 
 from app.domain import Filters, IndexQuery, Item
-from app.errors import IndexUnavailable
+from app.errors import IndexUnavailable, InvalidInput
 from app.index import codes, edge_writer
 from app.index.change import remove_items
 from app.index.edge import EdgeIndex
 from app.index.edge_live import LiveEdgeIndex
 from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest, now
+from app.index.schema import point_id
 from app.index.versions import new_version
 
 DIMENSIONS = 256
@@ -103,6 +105,48 @@ async def test_a_filter_that_few_meet_misses_none_of_them(tmp_path: Path) -> Non
     none = await index.query([IndexQuery("", far[0], 5, Filters(genres=("nothing has this",)))])
     assert none == [[]]
     await index.close()
+
+
+async def test_what_is_gone_leaves_no_gap(tmp_path: Path) -> None:
+    """Where most of the candidates have been removed since, all that are left are compared."""
+    known = vectors(FLAT + 500)
+    index = LiveEdgeIndex.open(build(tmp_path / "index", FLAT + 500))
+    nearest = [str(n) for n in np.argsort(-(known @ known[0]))]
+    await index.delete(nearest[:150])
+    [hits] = await index.query([IndexQuery("", known[0], 20)])
+    assert [hit.item.id for hit in hits] == nearest[150:170]
+    await index.close()
+
+
+@pytest.fixture
+def with_graphs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A large index as an earlier version of this program built it."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(edge_writer, "_NO_GRAPH", qdrant.HnswIndexConfig(4, 8, 10))
+        out = build(tmp_path / "index", FLAT + 500)
+    codes.drop(out)
+    assert links(out) > 0
+    return out
+
+
+def links(out: Path) -> int:
+    """Bytes of graphs."""
+    return sum(path.stat().st_size for path in out.resolve().rglob("links*.bin"))
+
+
+async def test_graphs_of_before_are_not_searched(with_graphs: Path) -> None:
+    """A poor graph, searched a little, would miss what comparing all vectors finds."""
+    known, index = vectors(FLAT + 500), EdgeIndex.open(with_graphs)
+    for vector in vectors(20, seed=9):
+        nearest = np.argsort(-(known @ vector))[:10]
+        assert [point for point, _ in index.nearest(vector, 10)] == [point_id(str(n)) for n in nearest]
+    await index.close()
+
+
+def test_graphs_of_before_are_not_changed(with_graphs: Path) -> None:
+    """The engine would go on building them: the catalogue is to be indexed again, which takes the embeddings over."""
+    with pytest.raises(InvalidInput, match=r"with graphs, by an earlier version.*--mode replace"):
+        remove_items(["6"], with_graphs)
 
 
 async def test_queries_with_and_without_a_vector_keep_their_places(tmp_path: Path) -> None:
@@ -210,3 +254,5 @@ def test_points_that_came_later_are_noted_once_and_whole(tmp_path: Path) -> None
     with (tmp_path / codes.FOLDER / codes.ADDED).open("ab") as file:
         file.write(b"torn")
     assert codes.added(tmp_path) == [1, 2**62, 3]
+    codes.note_added(tmp_path, [4])
+    assert codes.added(tmp_path) == [1, 2**62, 3, 4]

@@ -181,6 +181,6 @@ def plan_body(figures: Figures) -> str:
     """Markdown of the plan."""
     return (
         f"{TRACKS:,} rows are {TRACKS / figures.rows:,.0f} times the measured index; {REPLICAS} replicas of each shard, "
-        f"nodes of {NODE_CORES} cores. Processor time is taken to grow with the rows: true of the sparse sides, too much for "
-        f"the graph, so the plan errs on the dear side.\n\n{plan(figures)}"
+        f"nodes of {NODE_CORES} cores. Processor time is taken to grow with the rows: true of codes and words, too much for "
+        f"ranking, so the plan errs on the dear side.\n\n{plan(figures)}"
     )
