@@ -61,6 +61,14 @@ BOUNDS = {
     "threads": (0.0, 4.0),
     "shared_mib": (0.0, 1.0),
 }
+STYLES = {  # colour and dashes of each series in the picture
+    "gateway_mib": ("accent", "-"),
+    "index_mib": ("accent", ":"),
+    "triton_mib": ("ink", "-"),
+    "descriptors": ("line", "-"),
+    "threads": ("soft", "-"),
+    "shared_mib": ("soft", ":"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +181,7 @@ def plot(readings: Sequence[Reading], grown: dict[str, Growth], warm_up_s: float
 
     figure, (axis,), colours = canvas(9, 3.6, 1)
     minutes = [reading.second / 60 for reading in readings]
-    styles = zip(grown, ("accent", "ink", "line", "soft", "soft"), ("-", "-", "-", "-", ":"), strict=True)
-    for name, colour, dashes in styles:
+    for name, (colour, dashes) in STYLES.items():
         mean = grown[name].mean or 1.0
         values = [100 * getattr(reading, name) / mean for reading in readings]
         axis.plot(minutes, values, color=colours[colour], linestyle=dashes, linewidth=1.6, label=name.replace("_", " "))
@@ -182,5 +189,5 @@ def plot(readings: Sequence[Reading], grown: dict[str, Growth], warm_up_s: float
     axis.set_xlabel("minutes; judged from the dashed line on", color=colours["soft"])
     axis.set_ylabel("% of the mean", color=colours["soft"])
     axis.grid(color=colours["sunken"])
-    axis.legend(frameon=False, labelcolor=colours["ink"], ncols=5, loc="upper left", fontsize=8)
+    axis.legend(frameon=False, labelcolor=colours["ink"], ncols=6, loc="upper left", fontsize=8)
     figure.savefig(path)

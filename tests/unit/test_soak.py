@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from loadtest.openloop import Sample
 from loadtest.server import Target
-from loadtest.soak import BOUNDS, Reading, growth, missed, read
+from loadtest.soak import BOUNDS, Reading, growth, missed, read, write
 
 STEADY = Reading(0.0, 200.0, 50.0, 600.0, 300, 120, 12.0)
 ANSWERED = [Sample("/v1/search", 0.0, 0.0, 0.01, 200)]
@@ -64,3 +67,15 @@ def test_a_reading_sees_what_a_process_holds() -> None:
     assert after.descriptors - before.descriptors == 20
     assert after.gateway_mib - before.gateway_mib > 0.9 * len(memory) / 1024 / 1024
     assert after.threads >= 1
+
+
+def test_what_a_run_found_is_written_down(tmp_path: Path) -> None:
+    """Every reading in the table, every series' growth and all misses beside it, and a picture."""
+    readings = series({"index_mib": 20.0})
+    grown = growth(readings, 120)
+    picture = write(readings, grown, missed(grown, ANSWERED), 120, tmp_path / "new")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((tmp_path / "new" / "soak.csv").open(encoding="utf-8", newline="")))
+    assert list(rows[0]) == [field.name for field in fields(Reading)] and len(rows) == len(readings)
+    body = json.loads((tmp_path / "new" / "soak.json").read_text(encoding="utf-8"))
+    assert set(body["growth"]) == set(BOUNDS) and [one.split()[0] for one in body["missed"]] == ["index_mib"]
