@@ -75,7 +75,7 @@ def test_what_a_run_found_is_written_down(tmp_path: Path) -> None:
     grown = growth(readings, 120)
     picture = write(readings, grown, missed(grown, ANSWERED), 120, tmp_path / "new")
     assert picture.read_bytes().startswith(b"\x89PNG")
-    rows = list(csv.DictReader((tmp_path / "new" / "soak.csv").open(encoding="utf-8", newline="")))
+    rows = list(csv.DictReader((tmp_path / "new" / "soak.csv").read_text(encoding="utf-8").splitlines()))
     assert list(rows[0]) == [field.name for field in fields(Reading)] and len(rows) == len(readings)
     body = json.loads((tmp_path / "new" / "soak.json").read_text(encoding="utf-8"))
     assert set(body["growth"]) == set(BOUNDS) and [one.split()[0] for one in body["missed"]] == ["index_mib"]
