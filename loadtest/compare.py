@@ -26,7 +26,7 @@ import uvloop
 from app.errors import SetupError
 from app.index.encoder import PassageEncoder
 from app.text import fold
-from loadtest.cost import BEFORE, BUSY, BUSY_SHARE
+from loadtest.cost import BEFORE, BUSY, BUSY_SHARES
 from loadtest.openloop import Sample, drive, saturate
 from loadtest.peers.roster import Peer, Setting, chosen
 from loadtest.report import Figures, figures, missed
@@ -75,7 +75,7 @@ class Row:
         closed_tps: answers a second to `Plan.callers` callers who never pause.
         alone: figures of one caller who never pauses.
         steps: the rates tried for `max_tps`, round after round: figures, and what they missed.
-        at: the same of the stated rates, by rate, and of `BUSY_SHARE` of what (a) carried in the round, by `BUSY`.
+        at: the same of the stated rates, by rate, and of the load of (a) in the round, by `BUSY`.
         cpu_s_per_1000: processor seconds of its processes for 1 000 requests at `max_tps`.
         idle: processor seconds that its processes take in a second in which nobody asks it.
         memory_mib: proportional set size of its processes after the load.
@@ -204,9 +204,24 @@ class Contestant:
         return step
 
     def at(self, rate: float, name: str) -> None:
-        """A stated rate."""
-        seconds = self._plan.seconds if rate < HOPELESS * self._closed[-1] else self._plan.seconds / 2
-        self._at.setdefault(name, []).append(self.tried(rate, seconds))
+        """A stated rate; one that is missed, but not by far, is tried once more, as in `search`."""
+        hopeless = rate >= HOPELESS * self._closed[-1]
+        step = self.tried(rate, self._plan.seconds / 2) if hopeless else self._tried_twice(rate)
+        self._at.setdefault(name, []).append(step)
+
+    def own_load(self) -> float:
+        """The first of `BUSY_SHARES` of what it carried in the round that it still holds, each tried twice; else the last."""
+        for share in BUSY_SHARES:
+            step = self._tried_twice(share * self.row.rounds[-1])
+            if not step["missed"]:
+                break
+        self._at.setdefault(BUSY, []).append(step)
+        return float(step["rate"])
+
+    def _tried_twice(self, rate: float) -> dict[str, Any]:
+        """A rate, and once more where it was missed."""
+        step = self.tried(rate, self._plan.seconds)
+        return self.tried(rate, self._plan.seconds) if step["missed"] else step
 
     def tried(self, rate: float, seconds: float) -> dict[str, Any]:
         """One rate: its figures and what was missed."""
@@ -295,12 +310,15 @@ def in_turn(contestants: Sequence[Contestant], plan: Plan) -> None:
     searches = [one.search() for one in contestants]
     while searches:
         searches = [search for search in searches if next(search, DONE) is not DONE]
-    rates = {f"{rate:g}": rate for rate in plan.rates}
-    if carried := next((one.row.rounds[-1] for one in contestants if one.row.name == BEFORE), 0.0):
-        rates[BUSY] = BUSY_SHARE * carried
-    for name, rate in rates.items():
+    for rate in plan.rates:
         for one in contestants:
-            one.at(rate, name)
+            one.at(rate, f"{rate:g}")
+    before = next((one for one in contestants if one.row.name == BEFORE and one.row.rounds[-1]), None)
+    if before is not None:
+        rate = before.own_load()
+        for one in contestants:
+            if one is not before:
+                one.at(rate, BUSY)
 
 
 def running(peer: Peer, setting: Setting, logs: Path) -> AbstractContextManager[Target]:

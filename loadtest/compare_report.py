@@ -160,7 +160,8 @@ libraries that several of the servers map in shares. (a) runs the fp32 weights t
 (a) with that graph. Infinity pools by itself and is given the same graph cut before its pooling. (f) is driven by
 perf_analyzer over gRPC with single queries, 2 to 64 in flight (at a rate, its latency counts from when a request left),
 before or after the others; its pairs with the gateway are medians of rounds taken in turn, against one Triton. Latency
-against (a) is judged by p90 at nine tenths of what (a) carries, the load at which cost is compared too."""
+against (a) is judged by p90 at (a)'s own load: nine tenths of what it carried in the round, or eight, seven or six where
+it does not hold that any more a few minutes later."""
 
 
 def cosine(value: float | None) -> str:

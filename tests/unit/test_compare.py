@@ -79,6 +79,43 @@ def test_each_is_asked_before_any_is_asked_for_more() -> None:
     assert rows[2].at["busy"]["rate"] == pytest.approx(0.9 * (rows[0].max_tps or 0))
 
 
+class Slows(Carries):
+    """One that carries less after so many trials of a rate."""
+
+    def __init__(self, name: str, tps: float, log: list[tuple[str, str]], trials: int, later_tps: float) -> None:
+        super().__init__(name, tps, log)
+        self._left, self._later_tps = trials, later_tps
+
+    def open(self, rate_per_s: float, seconds: float) -> Figures:
+        self._left -= 1
+        if self._left < 0:
+            self._tps = self._later_tps
+        return super().open(rate_per_s, seconds)
+
+
+@pytest.mark.parametrize(
+    ("later_tps", "share", "is_held"),
+    [
+        pytest.param(200.0, 0.9, True, id="as before"),
+        pytest.param(130.0, 0.7, True, id="slower"),
+        pytest.param(50.0, 0.6, False, id="too slow for any"),
+    ],
+)
+def test_the_load_of_a_server_that_slowed_is_less(later_tps: float, share: float, is_held: bool) -> None:
+    """All are asked for what the first still holds; where it holds nothing its row says so."""
+    log: list[tuple[str, str]] = []
+    plan = Plan(rates=(), trials=1, rounds=1)
+    subjects = {"fastapi": Slows("fastapi", 200.0, log, 1, later_tps), "ours": Carries("ours", 1500.0, log)}
+    rows = [Row.of(PEERS[name], PEERS[name].settings[0]) for name in subjects]
+    pairs = zip(rows, subjects.values(), strict=True)
+    contestants = [Contestant(row, subject, plan, lambda line: None) for row, subject in pairs]
+    in_turn(contestants, plan)
+    before, ours = (one.conclude() for one in contestants)
+    assert before.max_tps and before.at["busy"]["rate"] == pytest.approx(share * before.max_tps)
+    assert (not before.at["busy"]["missed"]) is is_held
+    assert ours.at["busy"]["rate"] == before.at["busy"]["rate"]
+
+
 def test_a_figure_is_of_the_middle_round() -> None:
     """One bad round of three does not show; of two the worse counts where more is better."""
     assert middle([900.0, 100.0, 1000.0]) == 900.0
@@ -150,16 +187,16 @@ def test_what_must_hold_is_judged_by_what_was_measured(
 
 
 def test_latency_is_judged_at_the_load_of_what_was_before() -> None:
-    """Where both were asked for nine tenths of what (a) carries, that decides, whatever a lone caller saw."""
+    """Where both were asked for the load of (a), that decides, whatever a lone caller saw."""
     busy = {"rate": 180.0, "missed": [], "answered_per_s": 180.0, "p50_ms": 9.0, "p90_ms": 20.0, "p99_ms": 30.0}
     before = {**BEFORE, "at": {**BEFORE["at"], "busy": busy}}
     slow = row("ours", "g", 1000.0, 9.0, 19.0)
     ours = {**slow, "at": {**slow["at"], "busy": {**busy, "p90_ms": 6.0}}}
     found = {name: (says, held) for name, says, held in verdicts({"servers": [before, ours], "ceiling": None})}
     says, held = found["latency against (a): 63 % less"]
-    assert held and "-70 % p90 at 9/10 of what (a) carries" in says and "-10 % p50, one caller" in says
+    assert held and "-70 % p90 at (a)'s own load" in says and "-10 % p50, one caller" in says
     header, *_ = rows_of({"servers": [before, ours]})
-    assert "p50 / p90 / p99 ms at 9/10 of what (a) carries" in header
+    assert "p50 / p90 / p99 ms at (a)'s own load" in header
 
 
 def test_a_limit_shows_its_rounds() -> None:
