@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +43,7 @@ ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each:
 # Of quantised vectors twice as many candidates as are wanted are scored again in full; others are not concerned.
 PARAMS = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
 EXACT = qdrant.SearchParams(exact=True)
+AHEAD = 128 * 1024  # bytes that the kernel is asked to read at a time: what it reads ahead by itself, unless told otherwise
 CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them
 
 
@@ -56,6 +58,7 @@ class EdgeIndex:
         self.manifest = opened.manifest
         self._shard: qdrant.EdgeShard | None = opened.shard
         self._lock = opened.lock
+        read_ahead(opened.directory)
         self._frequent = Frequent.read(opened.directory, opened.manifest.items)
         self._codes = codes_of(opened)
         self._params = EXACT if has_graphs(opened.directory) else PARAMS
@@ -229,7 +232,6 @@ def codes_of(opened: Opened) -> Codes | None:
     """
     codes = Codes.read(opened.directory)
     if codes is not None:
-        read_ahead(opened.directory)
         later = added(opened.directory)
         for start in range(0, len(later), PAGE):
             if still := held(opened.shard, later[start : start + PAGE]):
@@ -238,14 +240,16 @@ def codes_of(opened: Opened) -> Codes | None:
 
 
 def read_ahead(directory: Path) -> None:
-    """Have the kernel read the files of an index: the engine drops them from the page cache when it opens them.
+    """Have the kernel read the files of an index: the engine drops them from the page cache once it has written them.
 
-    Otherwise the first queries wait for the disk, each some dozens of times.
+    Otherwise queries wait for the disk, each some dozens of times, until they have touched every page. It is asked in pieces:
+    of a longer one Linux reads the beginning alone (`force_page_cache_ra` in mm/readahead.c).
     """
     for file in directory.rglob("*"):
         if file.is_file():
-            with file.open("rb") as opened:
-                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            with suppress(FileNotFoundError), file.open("rb") as opened:  # another process that opens it renames small files
+                for start in range(0, os.fstat(opened.fileno()).st_size, AHEAD):
+                    os.posix_fadvise(opened.fileno(), start, AHEAD, os.POSIX_FADV_WILLNEED)
 
 
 def _conditions(filters: Filters) -> list[Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from app.domain import Filters, IndexQuery, Item
 from app.errors import IndexUnavailable, InvalidInput
 from app.index import codes, edge_writer
 from app.index.change import remove_items
-from app.index.edge import EdgeIndex
+from app.index.edge import EdgeIndex, read_ahead
 from app.index.edge_live import LiveEdgeIndex
 from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest, now
@@ -105,6 +109,37 @@ async def test_a_filter_that_few_meet_misses_none_of_them(tmp_path: Path) -> Non
     none = await index.query([IndexQuery("", far[0], 5, Filters(genres=("nothing has this",)))])
     assert none == [[]]
     await index.close()
+
+
+def in_memory(path: Path) -> float:
+    """The share of a file's pages that the kernel holds."""
+    pages = np.zeros(-(-path.stat().st_size // mmap.PAGESIZE), np.uint8)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        start = np.frombuffer(mapped, np.uint8)
+        assert (
+            ctypes.CDLL(None).mincore(
+                ctypes.c_void_p(start.ctypes.data), ctypes.c_size_t(len(mapped)), ctypes.c_void_p(pages.ctypes.data)
+            )
+            == 0
+        )
+        del start
+    return float((pages & 1).mean())
+
+
+def test_the_files_of_an_index_are_read_before_they_are_asked_for(tmp_path: Path) -> None:
+    """All of each: of a long piece the kernel reads the beginning alone, and queries wait for the disk page by page."""
+    file = tmp_path / "index" / "shard" / "vectors"
+    file.parent.mkdir(parents=True)
+    with file.open("wb") as written:
+        written.write(os.urandom(48 * 1024 * 1024))
+        written.flush()
+        os.fsync(written.fileno())
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    read_ahead(tmp_path / "index")
+    until = time.monotonic() + 30
+    while in_memory(file) < 1.0 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert in_memory(file) == 1.0
 
 
 async def test_what_is_gone_leaves_no_gap(tmp_path: Path) -> None:
