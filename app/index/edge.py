@@ -44,7 +44,8 @@ ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each:
 PARAMS = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
 EXACT = qdrant.SearchParams(exact=True)
 AHEAD = 128 * 1024  # bytes that the kernel is asked to read at a time: what it reads ahead by itself, unless told otherwise
-CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them
+CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them,
+MORE_CANDIDATES = 80  # and where a filter leaves too few of these
 
 
 class EdgeIndex:
@@ -120,31 +121,32 @@ class EdgeIndex:
     def _meanings(self, codes: Codes, queries: Sequence[IndexQuery], sizes: Sequence[int]) -> list[Ranked]:
         """The dense sides: the points with the nearest codes, scored in full; none where a query has no vector.
 
-        Where fewer of them are left than are wanted, for a filter or because they are gone, all that pass are compared.
+        Where fewer of them are left than are wanted, for a filter or because they are gone, more are scored, and where these
+        do not suffice either, all that pass the filter, which are few then.
         """
-        dense = [(q, size, q.vector) for q, size in zip(queries, sizes, strict=True) if q.vector is not None]
-        if not dense:
-            return [()] * len(queries)
-        vectors = np.stack([shorten(vector, self.dimensions) for _, _, vector in dense])
-        chosen = codes.nearest(vectors, CANDIDATES * max(size for _, size, _ in dense))
-        requests = [
-            qdrant.QueryRequest(
-                limit=size,
-                query=qdrant.Query.Nearest(vector.tolist(), using=DENSE),
-                filter=qdrant.Filter(
-                    must=[qdrant.HasIdCondition(cast("set[qdrant.PointId]", points)), *_conditions(query.filters)]
-                ),
-                params=EXACT,
-            )
-            for (query, size, _), vector, points in zip(dense, vectors, chosen, strict=True)
-        ]
-        shard = self._open_shard()
-        found = [_ranked(ranked) for ranked in shard.query_batch(qdrant.QueryBatchRequest(requests))]
-        for at, (query, size, _) in enumerate(dense):
-            if len(found[at]) < size:
-                found[at] = _ranked(shard.query(self._requests(query, size)["meaning"]))
-        ranked = iter(found)
-        return [() if query.vector is None else next(ranked) for query in queries]
+        asked = {at: (query, size) for at, (query, size) in enumerate(zip(queries, sizes, strict=True))}
+        found: dict[int, Ranked] = {at: () for at in asked}
+        lacking = [at for at, (query, _) in asked.items() if query.vector is not None]
+        for candidates in (CANDIDATES, MORE_CANDIDATES):
+            if lacking:
+                found |= zip(lacking, self._scored(codes, [asked[at] for at in lacking], candidates), strict=True)
+                lacking = [at for at in lacking if len(found[at]) < asked[at][1]]
+        for at in lacking:
+            query, size = asked[at]
+            found[at] = _ranked(self._open_shard().query(self._requests(replace(query, text=""), size)["meaning"]))
+        return list(found.values())
+
+    def _scored(self, codes: Codes, asked: Sequence[tuple[IndexQuery, int]], candidates: int) -> list[Ranked]:
+        """Of the points with the nearest codes, `candidates` for each that is wanted, the best that pass, scored in full."""
+        vectors = np.stack([shorten(cast(Vector, query.vector), self.dimensions) for query, _ in asked])
+        requests = []
+        chosen = codes.nearest(vectors, candidates * max(size for _, size in asked))
+        for (query, size), vector, points in zip(asked, vectors, chosen, strict=True):
+            among = qdrant.HasIdCondition(cast("set[qdrant.PointId]", points))
+            nearest = qdrant.Query.Nearest(vector.tolist(), using=DENSE)
+            passing = qdrant.Filter(must=[among, *_conditions(query.filters)])
+            requests.append(qdrant.QueryRequest(limit=size, query=nearest, filter=passing, params=EXACT))
+        return [_ranked(ranked) for ranked in self._open_shard().query_batch(qdrant.QueryBatchRequest(requests))]
 
     def _entries_of(self, points: Collection[int]) -> dict[int, Entry]:
         """The entries of these points, from memory or else from the engine."""

@@ -43,7 +43,8 @@ def vectors(count: int, seed: int = 7) -> Vectors:
 
 
 def item(number: int) -> Item:
-    return Item(str(number), f"song {number}", artist=f"artist {number % 50}", genres=("rare",) if number < RARE else ("pop",))
+    genres = ("rare",) if number < RARE else ("pop",)
+    return Item(str(number), f"song {number}", artist=f"artist {number % 50}", genres=genres, year=1980 + number % 40)
 
 
 def write(writer: EdgeWriter, first: int, last: int) -> None:
@@ -108,6 +109,19 @@ async def test_a_filter_that_few_meet_misses_none_of_them(tmp_path: Path) -> Non
     assert all({hit.item.id for hit in hits} == {str(number) for number in range(RARE)} for hits in found)
     none = await index.query([IndexQuery("", far[0], 5, Filters(genres=("nothing has this",)))])
     assert none == [[]]
+    await index.close()
+
+
+@pytest.mark.parametrize("years", [pytest.param(20, id="half pass"), pytest.param(4, id="a tenth"), pytest.param(1, id="few")])
+async def test_of_those_that_pass_a_filter_the_nearest_are_found(tmp_path: Path, years: int) -> None:
+    """However many candidates it takes until enough of them pass."""
+    known = vectors(FLAT + 500)
+    index = EdgeIndex.open(build(tmp_path / "index", FLAT + 500))
+    filters = Filters(year_gte=1990, year_lte=1989 + years)
+    passing = [n for n in range(len(known)) if 1990 <= 1980 + n % 40 <= 1989 + years]
+    for vector in known[::250]:
+        [hits] = await index.query([IndexQuery("", vector, 10, filters)])
+        assert [hit.item.id for hit in hits] == [str(n) for n in sorted(passing, key=lambda n: -float(known[n] @ vector))[:10]]
     await index.close()
 
 

@@ -28,6 +28,7 @@ from training.evaluation.sections import write_section
 
 HEADING, PLAN_HEADING = "Measured", "A hundred million tracks at 900 queries a second"
 LOOK_S = 0.5
+SORTS = {"filtered": "all of them once more, of a genre of the item that each was made from alone"}
 SEARCHBAR = "from app.cli import main; main()"
 
 
@@ -156,7 +157,7 @@ def measured_body(
         ),
         *table(
             (f"hybrid query of {LIMIT} hits, one at a time", "p50 ms", "p90 ms", "p99 ms"),
-            [(sort, *(decimal(one) for one in found)) for sort, found in served["query_ms"].items()],
+            [(SORTS.get(sort, sort), *(decimal(one) for one in found)) for sort, found in served["query_ms"].items()],
         ),
         f"{TIMED:,} queries after {WARM_UP} to warm up; a query takes {served['query_cpu_s'] * 1e3:.2f} ms of processor time, "
         f"its embedding, made beforehand, {served['embed_ms']:.2f} ms more. The index opens in {served['opening_s']:.1f} s. "

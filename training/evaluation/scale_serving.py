@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.completion import Completions
-from app.domain import IndexQuery, Item
+from app.domain import Filters, IndexQuery, Item
 from app.index.edge import EdgeIndex
 from app.index.edge_earlier import EarlierVersion
 from app.index.encoder import PassageEncoder
@@ -45,10 +45,16 @@ WORDS = 50_000  # items whose lexicon is weighed
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query and its sort: clean, typo or tags."""
+    """A query.
+
+    Attributes:
+        sort: clean, typo or tags.
+        genre: of the item that it was made from, which is asked for where queries are filtered; empty where it has none.
+    """
 
     text: str
     sort: str
+    genre: str
 
 
 def draw_queries(items: Sequence[Item], count: int, seed: int) -> list[Asked]:
@@ -57,11 +63,12 @@ def draw_queries(items: Sequence[Item], count: int, seed: int) -> list[Asked]:
     asked = []
     for number in range(count):
         item = rng.choice(items)
+        genre = item.genres[0] if item.genres else ""
         if number % 5 == 4:
-            asked.append(Asked(fold(" ".join((*item.moods[:1], *item.genres[:1], "songs"))), "tags"))
+            asked.append(Asked(fold(" ".join((*item.moods[:1], *item.genres[:1], "songs"))), "tags", genre))
             continue
         name = fold(rng.choice((item.title, item.artist or item.title, f"{item.title} {item.artist}")))
-        asked.append(Asked(corrupt(name, rng, 1), "typo") if number % 2 else Asked(name, "clean"))
+        asked.append(Asked(corrupt(name, rng, 1), "typo", genre) if number % 2 else Asked(name, "clean", genre))
     rng.shuffle(asked)
     return asked
 
@@ -113,6 +120,9 @@ async def measure(directory: Path, rows: int) -> dict[str, Any]:
     await ask(index, queries[:WARM_UP])
     waits, busy_s = await ask(index, queries[WARM_UP:])
     after = memory()
+    filtered, _ = await ask(
+        index, [replace(q, filters=Filters(genres=(a.genre,))) for q, a in zip(queries, asked, strict=True) if a.genre]
+    )
     found = [[score for _, score in index.nearest(vector, MIN_CANDIDATES)[:LIMIT]] for vector in vectors[:COMPARED]]
     first: list[Item] = []
     async for item in index.items():
@@ -130,7 +140,7 @@ async def measure(directory: Path, rows: int) -> dict[str, Any]:
     return {
         "opening_s": opening_s,
         "embed_ms": embed_ms,
-        "query_ms": {sort: percentiles(some) for sort, some in {"all": waits, **by_sort}.items()},
+        "query_ms": {sort: percentiles(some) for sort, some in {"all": waits, **by_sort, "filtered": filtered}.items()},
         "query_cpu_s": busy_s / TIMED,
         "resident": after["VmRSS"],
         "anonymous": after["RssAnon"] - before["RssAnon"],
