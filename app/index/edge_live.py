@@ -13,10 +13,12 @@ import qdrant_edge as qdrant
 from app.domain import Item
 from app.errors import IndexUnavailable
 from app.index.edge import EdgeIndex
+from app.index.edge_earlier import held
 from app.index.edge_engine import border
 from app.index.edge_recovery import CHUNK, Change, Opened, checkpoint, open_shard
 from app.index.schema import point_id, to_item
 
+SAME = 1e-4  # difference in a dimension that is rounding
 CHECKPOINT_BYTES = 16 * 1024 * 1024  # of journal: about 10 000 items, applied again in some seconds at the next start
 
 
@@ -91,8 +93,9 @@ class LiveEdgeIndex(EdgeIndex):
             change = Change(upserted, vectors, deleted, items)
             before = await asyncio.to_thread(self._journal.append, change.encode())
             if self._codes is not None and upserted:  # first, for a change may stop half way: codes of no point do no harm
-                points = [point_id(item.id) for item in upserted]
-                self._codes.add(np.array(points), vectors)
+                rows = await self._without_code(upserted, vectors)
+                points = [point_id(upserted[row].id) for row in rows]
+                self._codes.add(np.array(points), vectors[rows])
                 self._coded += points
             try:
                 for _ in change.apply(shard):
@@ -107,6 +110,18 @@ class LiveEdgeIndex(EdgeIndex):
             self._items = items
             if self._journal.size > CHECKPOINT_BYTES:
                 self._checkpoint()
+
+    async def _without_code(self, items: Sequence[Item], vectors: npt.NDArray[np.float32]) -> list[int]:
+        """Rows of the items that are new or whose vectors are: another popularity needs no other code."""
+        rows: list[int] = []
+        for start in range(0, len(items), CHUNK):
+            numbers = [point_id(item.id) for item in items[start : start + CHUNK]]
+            known = held(self._open_shard(), numbers)
+            for row, number in enumerate(numbers, start):
+                if number not in known or not np.allclose(known[number].vector, vectors[row], atol=SAME):
+                    rows.append(row)
+            await asyncio.sleep(0)
+        return rows
 
     def _checkpoint(self) -> None:
         shard = self._open_shard()

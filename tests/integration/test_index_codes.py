@@ -7,6 +7,7 @@ import mmap
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,21 @@ class TestLive:
         index = LiveEdgeIndex.open(build(tmp_path / "index", FLAT + 500))
         await self.check(index, await self.change(index))
         await index.close()
+
+    async def test_the_same_vector_needs_no_other_code(self, tmp_path: Path) -> None:
+        """A new popularity for every item, every night, does not grow the codes; a new vector does."""
+        out, known = build(tmp_path / "index", FLAT + 500), vectors(FLAT + 500)
+        index = LiveEdgeIndex.open(out)
+        assert index._codes is not None
+        famous = [replace(item(number), popularity=90.0) for number in range(100)]
+        await index.upsert(famous, known[:100])
+        assert len(index._codes) == FLAT + 500
+        assert [one.popularity for one in await index.get(["7"])] == [90.0]
+        await index.upsert(famous[:2], np.stack([known[0], known[9]]))
+        assert len(index._codes) == FLAT + 501
+        assert await first_hits(index, known[2:4]) == ["2", "3"]
+        await index.close()
+        assert codes.added(out) == [point_id("1")]
 
     async def test_a_change_is_found_after_a_restart(self, tmp_path: Path) -> None:
         """Whoever opens it next makes codes of what came after the file was written; an update writes the file anew."""
