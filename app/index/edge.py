@@ -29,7 +29,7 @@ from app.index.edge_earlier import held
 from app.index.edge_engine import border, sparse_vector
 from app.index.edge_recovery import Opened, has_graphs, items_in, open_shard
 from app.index.entry import Entry
-from app.index.frequent import Frequent
+from app.index.frequent import FEWEST, FEWEST_TAGS, Frequent
 from app.index.fusion import Ranked
 from app.index.ngrams import encode_name, encode_tags
 from app.index.ranking import MIN_CANDIDATES, OVER_FETCH, Sides, rank, shortlist
@@ -108,7 +108,7 @@ class EdgeIndex:
         """What each side found for each query."""
         if self._codes is None:
             return self._asked([self._requests(query, size) for query, size in zip(queries, sizes, strict=True)])
-        words = [self._requests(replace(query, vector=None), size) for query, size in zip(queries, sizes, strict=True)]
+        words = [self._requests(query, size, dense=False) for query, size in zip(queries, sizes, strict=True)]
         meanings = self._meanings(self._codes, queries, sizes)
         return [replace(side, meaning=meaning) for side, meaning in zip(self._asked(words), meanings, strict=True)]
 
@@ -195,18 +195,20 @@ class EdgeIndex:
             with self._lock, border("the index cannot be closed"):
                 shard.close()
 
-    def _requests(self, query: IndexQuery, size: int) -> dict[str, qdrant.QueryRequest]:
-        """One request for each side of `Sides` that the query can ask, `size` candidates each."""
+    def _requests(self, query: IndexQuery, size: int, *, dense: bool = True) -> dict[str, qdrant.QueryRequest]:
+        """One request for each side of `Sides` that the query can ask, `size` candidates each; without `dense`, words alone."""
         conditions = _conditions(query.filters)
         condition = qdrant.Filter(must=conditions) if conditions else None
         requests: dict[str, qdrant.QueryRequest] = {}
-        if query.vector is not None:
+        if dense and query.vector is not None:
             nearest = qdrant.Query.Nearest(shorten(query.vector, self.dimensions).tolist(), using=DENSE)
             requests["meaning"] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition, params=self._params)
         if query.text:
             text = fold(query.text)
-            for side, using, encoded in (("name", NAME, encode_name(text)), ("tags", TAGS, encode_tags(text))):
-                nearest = qdrant.Query.Nearest(sparse_vector(self._frequent.without(using, encoded)), using=using)
+            tags = self._frequent.without(TAGS, encode_tags(text), FEWEST if query.vector is None else FEWEST_TAGS)
+            name = self._frequent.without(NAME, encode_name(text))
+            for side, using, features in (("name", NAME, name), ("tags", TAGS, tags)):
+                nearest = qdrant.Query.Nearest(sparse_vector(features), using=using)
                 requests[side] = qdrant.QueryRequest(limit=size, query=nearest, filter=condition)
             key = qdrant.MatchValue(name_key(text))
             bears = [qdrant.FieldCondition(field, match=key) for field in ("title_names", "artist_names")]

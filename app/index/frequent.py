@@ -21,7 +21,8 @@ FILE = "frequent.json"
 SAMPLED = 16
 SHARE = 0.002  # of the items that must have a feature for it to be told apart from the others
 POSTINGS = 60_000  # items that a side looks at for a query
-FEWEST = 3  # features that are asked however frequent they are
+FEWEST = 3  # features that are asked however frequent they are,
+FEWEST_TAGS = 1  # and of the tags where an embedding says the rest: every song has `song`
 
 
 class FeatureCounts:
@@ -76,8 +77,8 @@ class Frequent:
         except (OSError, ValueError, AttributeError) as exc:
             raise IndexUnavailable(f"{directory / FILE} is damaged ({exc}): build the index again") from exc
 
-    def without(self, side: str, query: Sparse) -> Sparse:
-        """`query` without its most frequent features: the rarest stay, as many as `POSTINGS` items have, `FEWEST` at least."""
+    def without(self, side: str, query: Sparse, fewest: int = FEWEST) -> Sparse:
+        """`query` without its most frequent features: the rarest stay, as many as `POSTINGS` items have, `fewest` at least."""
         postings = self._postings.get(side)
         if not postings:
             return query
@@ -85,7 +86,7 @@ class Frequent:
         kept, read = 0, 0.0
         for at in rarest:
             read += postings.get(query.indices[at], self._others)
-            if kept >= FEWEST and read > POSTINGS:
+            if kept >= fewest and read > POSTINGS:
                 break
             kept += 1
         stay = sorted(rarest[:kept])

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain import Item
 from app.errors import IndexUnavailable
-from app.index.frequent import FEWEST, POSTINGS, SAMPLED, FeatureCounts, Frequent
+from app.index.frequent import FEWEST, FEWEST_TAGS, POSTINGS, SAMPLED, FeatureCounts, Frequent
 from app.index.ngrams import Sparse, encode_tags
 from app.index.schema import NAME, TAGS
 
@@ -28,6 +28,7 @@ def test_some_features_are_asked_however_frequent_they_are() -> None:
     frequent = Frequent({NAME: {f: 0.9 - f / 100 for f in QUERY.indices}}, MILLION)
     assert frequent.without(NAME, QUERY).indices == [4, 5, 6]
     assert FEWEST == 3
+    assert frequent.without(NAME, QUERY, FEWEST_TAGS).indices == [6]
 
 
 @pytest.mark.parametrize(
