@@ -24,8 +24,8 @@ def soak(
     """Load a server of its own with mixed Zipf traffic and end with status 1 when something grows or a request fails.
 
     Every five seconds: memory of the gateway and of Triton with its models, file descriptors, threads, shared memory. After a
-    warm-up a line is fitted to each; how far it may rise is in loadtest/soak.py. The server's cache is small, so that it is
-    full by then.
+    warm-up, a fifth of the run at three times the rate, a line is fitted to each; how far it may rise is in loadtest/soak.py.
+    The server's cache is small, so that it is full by then.
     """
     with extra("dev"):
         from loadtest import soak as soaking
