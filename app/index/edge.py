@@ -44,8 +44,11 @@ ENTRIES = 10_000  # points whose payload is kept as ranking reads it, 2 kB each:
 PARAMS = qdrant.SearchParams(quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
 EXACT = qdrant.SearchParams(exact=True)
 AHEAD = 128 * 1024  # bytes that the kernel is asked to read at a time: what it reads ahead by itself, unless told otherwise
-CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them,
-MORE_CANDIDATES = 80  # and where a filter leaves too few of these
+CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them
+SPARE = 1.5  # times as many as should suffice, where a filter leaves too few;
+MOST_CANDIDATES = (
+    1_000  # if that is more, all that pass are compared: a candidate costs a hundred times as much as one of these
+)
 
 
 class EdgeIndex:
@@ -121,32 +124,39 @@ class EdgeIndex:
     def _meanings(self, codes: Codes, queries: Sequence[IndexQuery], sizes: Sequence[int]) -> list[Ranked]:
         """The dense sides: the points with the nearest codes, scored in full; none where a query has no vector.
 
-        Where fewer of them are left than are wanted, for a filter or because they are gone, more are scored, and where these
-        do not suffice either, all that pass the filter, which are few then.
+        Where fewer of them are left than are wanted, for a filter or because they are gone, as many more are scored as should
+        suffice, or else all that pass the filter, which are few then.
         """
-        asked = {at: (query, size) for at, (query, size) in enumerate(zip(queries, sizes, strict=True))}
-        found: dict[int, Ranked] = {at: () for at in asked}
-        lacking = [at for at, (query, _) in asked.items() if query.vector is not None]
-        for candidates in (CANDIDATES, MORE_CANDIDATES):
-            if lacking:
-                found |= zip(lacking, self._scored(codes, [asked[at] for at in lacking], candidates), strict=True)
-                lacking = [at for at in lacking if len(found[at]) < asked[at][1]]
-        for at in lacking:
-            query, size = asked[at]
-            found[at] = _ranked(self._open_shard().query(self._requests(replace(query, text=""), size)["meaning"]))
+        found: dict[int, Ranked] = {at: () for at in range(len(queries))}
+        dense = [at for at, query in enumerate(queries) if query.vector is not None]
+        candidates = CANDIDATES * max(sizes, default=0)
+        found |= self._scored(codes, queries, sizes, dense, candidates)
+        enough = {
+            at: round(SPARE * candidates * sizes[at] / max(len(found[at]), 1)) for at in dense if len(found[at]) < sizes[at]
+        }
+        more = [at for at, number in enough.items() if number <= MOST_CANDIDATES]
+        found |= self._scored(codes, queries, sizes, more, max((enough[at] for at in more), default=0))
+        for at in enough:
+            if len(found[at]) < sizes[at]:
+                request = self._requests(replace(queries[at], text=""), sizes[at])["meaning"]
+                found[at] = _ranked(self._open_shard().query(request))
         return list(found.values())
 
-    def _scored(self, codes: Codes, asked: Sequence[tuple[IndexQuery, int]], candidates: int) -> list[Ranked]:
-        """Of the points with the nearest codes, `candidates` for each that is wanted, the best that pass, scored in full."""
-        vectors = np.stack([shorten(cast(Vector, query.vector), self.dimensions) for query, _ in asked])
+    def _scored(
+        self, codes: Codes, queries: Sequence[IndexQuery], sizes: Sequence[int], which: Sequence[int], candidates: int
+    ) -> dict[int, Ranked]:
+        """For each of `which` queries the best of those of so many candidates, by codes, that pass, scored in full."""
+        if not which:
+            return {}
+        vectors = np.stack([shorten(cast(Vector, queries[at].vector), self.dimensions) for at in which])
         requests = []
-        chosen = codes.nearest(vectors, candidates * max(size for _, size in asked))
-        for (query, size), vector, points in zip(asked, vectors, chosen, strict=True):
+        for at, vector, points in zip(which, vectors, codes.nearest(vectors, candidates), strict=True):
             among = qdrant.HasIdCondition(cast("set[qdrant.PointId]", points))
             nearest = qdrant.Query.Nearest(vector.tolist(), using=DENSE)
-            passing = qdrant.Filter(must=[among, *_conditions(query.filters)])
-            requests.append(qdrant.QueryRequest(limit=size, query=nearest, filter=passing, params=EXACT))
-        return [_ranked(ranked) for ranked in self._open_shard().query_batch(qdrant.QueryBatchRequest(requests))]
+            passing = qdrant.Filter(must=[among, *_conditions(queries[at].filters)])
+            requests.append(qdrant.QueryRequest(limit=sizes[at], query=nearest, filter=passing, params=EXACT))
+        answers = self._open_shard().query_batch(qdrant.QueryBatchRequest(requests))
+        return {at: _ranked(ranked) for at, ranked in zip(which, answers, strict=True)}
 
     def _entries_of(self, points: Collection[int]) -> dict[int, Entry]:
         """The entries of these points, from memory or else from the engine."""
