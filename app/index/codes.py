@@ -30,6 +30,7 @@ PART = 1_000_000
 TOGETHER, BITS = 3, 4  # dimensions of a code, and its bits
 BY_BYTES, MORE = 2, 800  # points compared by a byte a dimension, for each that is wanted, and so many more
 TRAINED_ON = 65_536  # embeddings that say what the sixteen are
+AT_ONCE = 65_536  # embeddings in single precision in memory
 SEED = 7
 NOTHING = -1  # FAISS's, where it found fewer
 
@@ -60,8 +61,10 @@ class Codes:
         trained.train(_single(vectors[np.sort(some)]))
         starts = range(0, len(points), PART)
         parts = [faiss.IndexIDMap(faiss.clone_index(trained)) for _ in starts]
-        for part, start in zip(parts, starts, strict=True):
-            part.add_with_ids(_single(vectors[start : start + PART]), points[start : start + PART])
+        for part, first in zip(parts, starts, strict=True):
+            for start in range(first, min(first + PART, len(points)), AT_ONCE):
+                end = min(start + AT_ONCE, first + PART)
+                part.add_with_ids(_single(vectors[start:end]), points[start:end])
         return cls(parts)
 
     @classmethod
