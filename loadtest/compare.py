@@ -251,7 +251,11 @@ class Contestant:
         cpu = self._cpu[row.rounds.index(row.max_tps)]
         row.cpu_s_per_1000 = cpu if math.isfinite(cpu) else None
         row.at = {
-            name: middle(steps, lambda step: (bool(step["missed"]), float(step["p90_ms"]))) for name, steps in self._at.items()
+            # Of (a)'s own load the round of the middle rate, which is the same round for all: each has a rate of its own.
+            name: middle(steps, lambda step: float(step["rate"]))
+            if name == BUSY
+            else middle(steps, lambda step: (bool(step["missed"]), float(step["p90_ms"])))
+            for name, steps in self._at.items()
         }
         row.memory_mib = self._subject.target.memory() / 2**20
         return row

@@ -116,6 +116,24 @@ def test_the_load_of_a_server_that_slowed_is_less(later_tps: float, share: float
     assert ours.at["busy"]["rate"] == before.at["busy"]["rate"]
 
 
+def test_the_load_of_a_is_of_one_round_for_all() -> None:
+    """Each round has a rate of its own: a figure of one is not held against another's."""
+    subjects = {"fastapi": Carries("fastapi", 200.0, []), "ours": Carries("ours", 1500.0, [])}
+    contestants = []
+    for name, subject in subjects.items():
+        one = Contestant(Row.of(PEERS[name], PEERS[name].settings[0]), subject, Plan(), lambda line: None)
+        one.alone(), one.closed()
+        one.row.rounds, one._cpu = [180.0], [1.0]
+        contestants.append(one)
+    for rate, theirs, ours in ((160.0, 9.0, 2.0), (120.0, 7.0, 5.0), (140.0, 8.0, 3.0)):
+        for one, p90_ms in zip(contestants, (theirs, ours), strict=True):
+            one._at.setdefault("busy", []).append({"rate": rate, "missed": [], "p90_ms": p90_ms})
+    assert [(row.at["busy"]["rate"], row.at["busy"]["p90_ms"]) for row in (one.conclude() for one in contestants)] == [
+        (140.0, 8.0),
+        (140.0, 3.0),
+    ]
+
+
 def test_a_figure_is_of_the_middle_round() -> None:
     """One bad round of three does not show; of two the worse counts where more is better."""
     assert middle([900.0, 100.0, 1000.0]) == 900.0
