@@ -46,9 +46,7 @@ EXACT = qdrant.SearchParams(exact=True)
 AHEAD = 128 * 1024  # bytes that the kernel is asked to read at a time: what it reads ahead by itself, unless told otherwise
 CANDIDATES = 2  # points scored in full for each that is wanted, where codes choose them
 SPARE = 1.5  # times as many as should suffice, where a filter leaves too few;
-MOST_CANDIDATES = (
-    1_000  # if that is more, all that pass are compared: a candidate costs a hundred times as much as one of these
-)
+MOST_CANDIDATES = 1_000  # if these are more, all that pass are compared: a candidate costs some thirty times as much
 
 
 class EdgeIndex:

@@ -91,11 +91,11 @@ class LiveEdgeIndex(EdgeIndex):
             known = len(await self.get([*(item.id for item in upserted), *deleted]))
             items = (self._items or 0) + (len(upserted) - known if upserted else -known)
             change = Change(upserted, vectors, deleted, items)
+            uncoded = await self._without_code(upserted, vectors) if self._codes is not None else []
             before = await asyncio.to_thread(self._journal.append, change.encode())
-            if self._codes is not None and upserted:  # first, for a change may stop half way: codes of no point do no harm
-                rows = await self._without_code(upserted, vectors)
-                points = [point_id(upserted[row].id) for row in rows]
-                self._codes.add(np.array(points), vectors[rows])
+            if self._codes is not None and uncoded:  # first, for a change may stop half way: codes of no point do no harm
+                points = [point_id(upserted[row].id) for row in uncoded]
+                self._codes.add(np.array(points), vectors[uncoded])
                 self._coded += points
             try:
                 for _ in change.apply(shard):
