@@ -14,8 +14,8 @@ from tests.conftest import Serving
 
 
 def test_an_overload_is_refused_and_leaves_nothing_behind(serving: Serving) -> None:
-    """Of 4,000 different embeddings, twice as many at once as are ever let in, some are answered and the rest refused, none fails
-    or hangs; what is asked afterwards is answered whole."""
+    """Of 4,000 different embeddings, twice as many at once as are ever let in, some are answered and the rest refused, none
+    fails or hangs; what is asked afterwards is answered whole."""
     before = refused(serving)  # the server is shared
     asked = [Request("/v1/embed", json.dumps({"query": f"overload number {n}"}).encode()) for n in range(4_000)]
     at_once = 2 * Settings().most_limit
