@@ -125,7 +125,6 @@ class Codes:
 
     def _searched(self, asked: Vectors, size: int) -> list[tuple[Vectors, Points]]:
         """Scores and points of the `size` nearest codes of each part; this thread looks through the first."""
-
         import faiss
 
         def search(part: Any) -> tuple[Vectors, Points]:

@@ -13,7 +13,7 @@ import qdrant_edge as qdrant
 from app.domain import Item
 from app.errors import IndexUnavailable
 from app.index.edge import EdgeIndex
-from app.index.edge_earlier import held
+from app.index.edge_earlier import Held, held
 from app.index.edge_engine import border
 from app.index.edge_recovery import CHUNK, Change, Opened, checkpoint, open_shard
 from app.index.schema import point_id, to_item
@@ -88,14 +88,15 @@ class LiveEdgeIndex(EdgeIndex):
             shard = self._open_shard()
             if self._items is None:
                 self._checkpoint()
-            known = len(await self.get([*(item.id for item in upserted), *deleted]))
-            items = (self._items or 0) + (len(upserted) - known if upserted else -known)
+            known = await self._held([*(item.id for item in upserted), *deleted])
+            items = (self._items or 0) + (len(upserted) - len(known) if upserted else -len(known))
             change = Change(upserted, vectors, deleted, items)
-            uncoded = await self._without_code(upserted, vectors) if self._codes is not None else []
             before = await asyncio.to_thread(self._journal.append, change.encode())
-            if self._codes is not None and uncoded:  # first, for a change may stop half way: codes of no point do no harm
-                points = [point_id(upserted[row].id) for row in uncoded]
-                self._codes.add(np.array(points), vectors[uncoded])
+            if self._codes is not None:  # first, for a change may stop half way: codes of no point do no harm
+                numbers = [point_id(item.id) for item in upserted]
+                uncoded = [row for row, number in enumerate(numbers) if not same(known.get(number), vectors[row])]
+                points = [numbers[row] for row in uncoded]
+                self._codes.add(np.array(points, np.int64), vectors[uncoded])
                 self._coded += points
             try:
                 for _ in change.apply(shard):
@@ -111,17 +112,14 @@ class LiveEdgeIndex(EdgeIndex):
             if self._journal.size > CHECKPOINT_BYTES:
                 self._checkpoint()
 
-    async def _without_code(self, items: Sequence[Item], vectors: npt.NDArray[np.float32]) -> list[int]:
-        """Rows of the items that are new or whose vectors are: another popularity needs no other code."""
-        rows: list[int] = []
-        for start in range(0, len(items), CHUNK):
-            numbers = [point_id(item.id) for item in items[start : start + CHUNK]]
-            known = held(self._open_shard(), numbers)
-            for row, number in enumerate(numbers, start):
-                if number not in known or not np.allclose(known[number].vector, vectors[row], atol=SAME):
-                    rows.append(row)
-            await asyncio.sleep(0)
-        return rows
+    async def _held(self, ids: Sequence[str]) -> dict[int, Held]:
+        """What it holds of these items, by point; unknown ones are left out."""
+        found: dict[int, Held] = {}
+        for at in range(0, len(ids), CHUNK):
+            if at:
+                await asyncio.sleep(0)
+            found |= held(self._open_shard(), [point_id(one) for one in ids[at : at + CHUNK]])
+        return found
 
     def _checkpoint(self) -> None:
         shard = self._open_shard()
@@ -129,3 +127,8 @@ class LiveEdgeIndex(EdgeIndex):
             self.manifest = checkpoint(self._directory, self.manifest, shard, self._journal, self._coded)
             self._coded.clear()
         self._items = self.manifest.items
+
+
+def same(known: Held | None, vector: npt.NDArray[np.float32]) -> bool:
+    """Whether a point has this vector already, and so a code of it: another popularity needs no other."""
+    return known is not None and bool(np.abs(known.vector - vector).max() <= SAME)
