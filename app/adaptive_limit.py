@@ -4,7 +4,8 @@ By gradient, after Netflix's concurrency-limits (`Gradient2Limit`, https://githu
 Under Load", 2018), with the floor of Envoy's adaptive-concurrency filter (its minRTT) in place of Netflix's long-term average,
 which a long overload pulls up until nothing is refused:
 
-    gradient = clamp(tolerance × floor / latency, 0.5, 1)     of the model for which it is least; or turn allowed / turn seen
+    allowed  = max(tolerance × floor, what is quick enough for anybody)
+    gradient = clamp(allowed / latency, 0.5, 1)     of the model for which it is least; or turn allowed / turn seen
     limit    = (1 - s) × limit + s × (gradient × limit + √limit)
 
 once a window in which half of the limit or more was in flight. With less, the limit goes to where it rests: nobody knows what
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from math import inf, sqrt
 
 TOLERANCE = 6.0  # docs/adr/0019-admission.md has the measurements
+ENOUGH_S = 0.015  # of latency, mean, is let be, however quick a model is alone: p90 is to be 25 ms
 TURN_S = 0.002  # of the event loop, mean: what comes meanwhile waits as long even to be refused
 SMOOTHING = 0.2
 WINDOW_S, WINDOW_SAMPLES = 0.1, 10
@@ -118,7 +120,7 @@ class AdaptiveLimit:
             latency = part.mean()
             if not self._refused or latency < part.floor.value or self.limit == self._least:
                 part.floor.see(latency, now)
-            gradient = min(gradient, TOLERANCE * part.floor.value / latency)
+            gradient = min(gradient, max(TOLERANCE * part.floor.value, ENOUGH_S) / latency)
             part.clear()
         if self._turns.count >= WINDOW_SAMPLES:
             gradient = min(gradient, TURN_S / max(self._turns.mean(), TURN_S))

@@ -21,6 +21,7 @@ from starlette.responses import FileResponse
 from app import __version__, api_catalogue, schemas
 from app.access import Access, describe
 from app.admit import Admit
+from app.application import Application
 from app.completion import MAX_LIMIT
 from app.domain import Correction, Hit
 from app.errors import InvalidInput, SearchbarError
@@ -244,7 +245,7 @@ def create_app(
     tracer: Tracer | None = None,
 ) -> FastAPI:
     """The application over a ready gateway; without `admin_key` nobody may change the catalogue."""
-    app = FastAPI(
+    app = Application(
         title="Searchbar",
         version=__version__,
         summary="Spelling correction, query embedding and hybrid retrieval for a music search bar.",
@@ -269,7 +270,6 @@ def create_app(
         app.add_middleware(Traced, tracer=tracer)
     app.state.gateway = gateway
     app.state.admin_key = admin_key
-    app.state.headers = access.headers
     plain = app.openapi
     app.openapi = lambda: describe(plain(), access.keys is not None)  # type: ignore[method-assign]  # FastAPI's own way
     return app

@@ -23,6 +23,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.answer import OneWrite
 from app.problems import problem
 
 log = logging.getLogger("searchbar.http")
@@ -176,7 +177,7 @@ class Connection(HttpToolsProtocol):
                 return
             self._task = asyncio.current_task()
         try:
-            await app(scope, receive, send)
+            await app(scope, receive, OneWrite(cycle))
         except asyncio.CancelledError:
             if not cycle.disconnected and not cycle.response_started:  # the server stops and has waited for long
                 stopped = problem(503, "Stopping", "the server was stopped", {"Retry-After": "1", "Connection": "close"})

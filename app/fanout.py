@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import TypeVar
 
+from app.deadline import within
 from app.errors import DeadlineExceeded, ModelFailed, SearchbarError, Unavailable
 from app.spans import span
 
@@ -51,27 +52,12 @@ class FanOut:
     async def _guard(self, name: str, part: Awaitable[Result], share: float) -> Result | None:
         began = self._elapsed_ms()
         left_s = share * self._deadline_s - began / 1000
-        late = False
-        task = asyncio.current_task()
-        assert task is not None
-
-        def cut_off() -> None:
-            nonlocal late
-            late = True
-            task.cancel()
-
-        timer = asyncio.get_running_loop().call_later(max(left_s, 0.001), cut_off)  # `wait_for` would start a second task
         try:
             with span(name):
-                return await part
-        except asyncio.CancelledError:
-            if not late:
-                raise
-            self._miss(name, DeadlineExceeded(f"{name}: no answer in time"))
+                return await within(part, max(left_s, 0.001), f"{name}: no answer in time")
         except (Unavailable, DeadlineExceeded, ModelFailed) as exc:
             self._miss(name, exc)
         finally:
-            timer.cancel()
             took = self._elapsed_ms() - began
             self.timings_ms[name] = max(took, self.timings_ms.get(name, 0.0))
         return None

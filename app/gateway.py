@@ -14,10 +14,11 @@ from app.admission import Admission
 from app.cache import AnswerCache
 from app.catalogue import LiveCatalogue
 from app.completion import Completion, Completions
+from app.deadline import within
 from app.domain import Correction, Hit, SearchAnswer, Vector
 from app.embedder import MODEL as EMBEDDER
 from app.embedder import Embedder
-from app.errors import DeadlineExceeded, SearchbarError
+from app.errors import SearchbarError
 from app.index.address import ClusterAddress
 from app.index.base import VectorIndex
 from app.index.process import IndexProcess
@@ -105,7 +106,7 @@ class Gateway:
         """Corrections of several queries and the time they took; DeadlineExceeded when that is too long."""
         started = time.perf_counter()
         with span(SPELLER):
-            found = await within(asyncio.gather(*(self.speller.correct(q) for q in queries)), self.deadline_s)
+            found = await every(self.speller.correct, queries, self.deadline_s)
         return found, stopwatch("speller", started)
 
     def complete(self, typed: str, limit: int) -> tuple[list[Completion], dict[str, float]]:
@@ -119,7 +120,7 @@ class Gateway:
         """Embeddings of several texts and the time they took; DeadlineExceeded when that is too long."""
         started = time.perf_counter()
         with span(EMBEDDER):
-            found = await within(asyncio.gather(*(self.embedder.embed(t) for t in texts)), self.deadline_s)
+            found = await every(self.embedder.embed, texts, self.deadline_s)
         return found, stopwatch("embedder", started)
 
     async def checks(self) -> dict[str, bool]:
@@ -149,11 +150,17 @@ class Gateway:
         await self.embedder.close()
 
 
-async def within(work: asyncio.Future[list[Result]], deadline_s: float) -> list[Result]:
+async def every(ask: Callable[[str], Awaitable[Result]], texts: Sequence[str], deadline_s: float) -> list[Result]:
+    """What `ask` has for each text; DeadlineExceeded when that takes too long. A single text needs no task of its own."""
+    late = f"no answer within {deadline_s:g} s"
+    if len(texts) == 1:
+        return [await within(ask(texts[0]), deadline_s, late)]
+    return await within(gathered(asyncio.gather(*map(ask, texts))), deadline_s, late)
+
+
+async def gathered(work: asyncio.Future[list[Result]]) -> list[Result]:
     try:
-        return await asyncio.wait_for(work, deadline_s)
-    except asyncio.TimeoutError as exc:
-        raise DeadlineExceeded(f"no answer within {deadline_s:g} s") from exc
+        return await work
     except asyncio.CancelledError:
         if work.done() and not work.cancelled():
             work.exception()  # `gather` keeps its cancellation as an error, and complains when nobody looks at it

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import SearchbarError
 from app.gateway import Gateway
-from app.problems import on_http_error, on_searchbar_error
+from app.problems import on_defect, on_http_error, on_searchbar_error
 
 JSON = b"application/json"
 
@@ -56,20 +56,22 @@ class Lean:
         if found is None or not is_json(scope):
             return await self.app(scope, receive, send)
         scope["route"] = found.route
-        request = Request(scope, receive)  # for whoever makes a problem document
         try:
             read = await whole(receive)
             if read is None:
                 return  # the client has gone
+            body = found.body.__pydantic_validator__.validate_json(read)
+        except ValidationError:
+            return await self.app(scope, replayed(read, receive), send)
+        except HTTPException as exc:  # the body is too large, or late
+            response = await on_http_error(Request(scope), exc)
+        else:
             try:
-                body = found.body.__pydantic_validator__.validate_json(read)
-            except ValidationError:
-                return await self.app(scope, replayed(read, receive), send)
-            response = await found.answer(body, self._gateway)
-        except SearchbarError as exc:
-            response = await on_searchbar_error(request, exc)
-        except HTTPException as exc:  # the body is too large
-            response = await on_http_error(request, exc)
+                response = await found.answer(body, self._gateway)
+            except SearchbarError as exc:
+                response = await on_searchbar_error(Request(scope), exc)
+            except Exception as exc:
+                response = await on_defect(Request(scope), exc)
         await response(scope, receive, send)
 
 

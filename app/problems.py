@@ -118,8 +118,7 @@ def allowed(request: Request) -> str:
 
 async def on_defect(request: Request, exc: Exception) -> Response:
     log.exception("%s %s", request.method, request.url.path, exc_info=exc)
-    headers = {name.decode(): value.decode() for name, value in request.app.state.headers}  # no middleware of ours sees it
-    return problem(500, "Internal error", "this is a defect of the service; its log has the details", headers)
+    return problem(500, "Internal error", "this is a defect of the service; its log has the details")
 
 
 def _clean(text: str) -> str:

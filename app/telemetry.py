@@ -104,6 +104,9 @@ class Telemetry:
             "searchbar_connections_refused_total", "Connections closed before a request was complete", ["reason"],
             registry=self.registry,
         )  # fmt: skip
+        # The series found before: `labels` makes strings and takes a lock to find one.
+        self._of_request: dict[tuple[str, int], Histogram] = {}
+        self._of_stage: dict[str, Histogram] = {}
         self.window = SlidingQuantiles()
         self.registry.register(self.window)
         self._cache_counts = CacheCounts()
@@ -119,14 +122,21 @@ class Telemetry:
         self.registry.register(AdmissionCounts(admission))
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        self.requests.labels(route, str(status)).observe(seconds)
+        found = self._of_request.get((route, status))
+        if found is None:
+            found = self._of_request[route, status] = self.requests.labels(route, str(status))
+        found.observe(seconds)
         if status != CLIENT_LEFT:  # nobody was answered
             self.window.observe(route, seconds)
 
     def timed(self, timings_ms: dict[str, float]) -> None:
         for stage, took in timings_ms.items():
-            if stage != "total":
-                self.stages.labels(stage).observe(took / 1000)
+            if stage == "total":
+                continue
+            found = self._of_stage.get(stage)
+            if found is None:
+                found = self._of_stage[stage] = self.stages.labels(stage)
+            found.observe(took / 1000)
 
     def render(self) -> bytes:
         """The text exposition format."""

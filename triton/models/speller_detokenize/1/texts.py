@@ -1,7 +1,12 @@
 """Token ids → texts, free of Triton."""
 
+import os
+
 import numpy as np
 from tokenizers import Tokenizer
+
+# A few short texts at a time: its threads gain nothing, and look for more with the processor busy (docs/adr/0033-lean-answers.md).
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class Texts:
