@@ -1,7 +1,7 @@
 """An answer of one piece in one write: its head and its body leave, and arrive, together.
 
-uvicorn writes the head when it is told, the body when that comes: two system calls here, two packets, and a client that is woken
-for the first of them and finds no answer yet (ADR 33).
+uvicorn writes the head when it is told, the body when that comes: two system calls here, two packets, and a client that is
+woken for the first of them and finds no answer yet (ADR 33).
 """
 
 from __future__ import annotations

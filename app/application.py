@@ -1,9 +1,9 @@
 """FastAPI with our middleware before its machinery instead of after it.
 
-FastAPI and Starlette put what they need themselves (the answer to defects, limits on forms, telemetry of their own) around every
-middleware that is added, so that each request passes it, whoever answers. Here it is around the routers alone: an answer that
-a middleware gives, such as `lean.Lean`'s, costs none of it (ADR 33). It follows that a middleware sees the answer to a
-defect too, and that what one of them raises itself is the server's to answer.
+FastAPI and Starlette put what they need themselves (the answer to defects, limits on forms, telemetry of their own) around
+every middleware that is added, so that each request passes it, whoever answers. Here it is around the routers alone: an answer
+that a middleware gives, such as `lean.Lean`'s, costs none of it (ADR 33). It follows that a middleware sees the answer to
+a defect too, and that what one of them raises itself is the server's to answer.
 """
 
 from __future__ import annotations

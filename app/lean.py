@@ -58,20 +58,21 @@ class Lean:
         scope["route"] = found.route
         try:
             read = await whole(receive)
-            if read is None:
-                return  # the client has gone
+        except HTTPException as exc:  # the body is too large, or late
+            response = await on_http_error(Request(scope), exc)
+            return await response(scope, receive, send)
+        if read is None:
+            return  # the client has gone
+        try:
             body = found.body.__pydantic_validator__.validate_json(read)
         except ValidationError:
             return await self.app(scope, replayed(read, receive), send)
-        except HTTPException as exc:  # the body is too large, or late
-            response = await on_http_error(Request(scope), exc)
-        else:
-            try:
-                response = await found.answer(body, self._gateway)
-            except SearchbarError as exc:
-                response = await on_searchbar_error(Request(scope), exc)
-            except Exception as exc:
-                response = await on_defect(Request(scope), exc)
+        try:
+            response = await found.answer(body, self._gateway)
+        except SearchbarError as exc:
+            response = await on_searchbar_error(Request(scope), exc)
+        except Exception as exc:
+            response = await on_defect(Request(scope), exc)
         await response(scope, receive, send)
 
 

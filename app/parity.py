@@ -21,8 +21,7 @@ from app.parity_queries import Probe
 from app.settings import Settings
 from app.speller import MODEL as SPELLER
 from app.speller import OUTPUTS
-from app.stack import canary, embedded
-from app.triton_client import TritonClient
+from app.stack import canary, connected, embedded
 
 LOCAL, CUDA = "local", "cuda"
 BATCHES = (1, 4, 16, 2, 32)  # sizes in turn: one engine may take another kernel for each
@@ -97,8 +96,8 @@ async def server(where: str, settings: Settings) -> AsyncIterator[InferenceBacke
             triton = embedded(repository, canary=canary, device="cuda" if where == CUDA else "cpu")
             cleanup.push_async_callback(triton.stop)
             await triton.start()
-            url = triton.grpc_url
-        client = TritonClient(url)
+            url = triton.http_url
+        client = connected(url)
         cleanup.push_async_callback(client.close)
         yield client
 
@@ -111,7 +110,8 @@ def _repository(where: str, settings: Settings) -> Path | None:
         return Path(where)
     if not where.rpartition(":")[2].isdigit():
         raise InvalidInput(
-            f"{where}: it is `{LOCAL}`, `{CUDA}`, the folder of a model repository, or HOST:PORT of a Triton's gRPC"
+            f"{where}: it is `{LOCAL}`, `{CUDA}`, the folder of a model repository, or a Triton at HOST:PORT (gRPC) or "
+            "http://HOST:PORT"
         )
     return None
 

@@ -28,7 +28,9 @@ class Settings(BaseSettings):
         1, ge=0, description="processes that answer from an index directory, 1 where it is changed; 0: the gateway's own"
     )
     index_api_key: SecretStr | None = Field(None, description="key of the Qdrant server, when the index is on one")
-    triton: str | None = Field(None, description="running Triton: host:port (gRPC) or sagemaker://ENDPOINT; unset starts one")
+    triton: str | None = Field(
+        None, description="running Triton: http://host:port, host:port (gRPC) or sagemaker://ENDPOINT; unset starts one"
+    )
     triton_ca: Path | None = Field(None, description="PEM certificates that a running Triton is checked against; unset: no TLS")
     triton_cert: Path | None = Field(None, description="PEM certificate to show to a Triton that asks for one")
     triton_key: Path | None = Field(None, description="PEM key of that certificate")

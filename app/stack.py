@@ -27,16 +27,19 @@ from app.index.process import IndexProcess
 from app.inference import InferenceBackend, text_tensor
 from app.lexicon import Lexicon
 from app.settings import Settings
-from app.tls import triton_tls
+from app.tls import ClientTls, triton_tls
 from app.tracing import triton_arguments
-from app.triton_client import TritonClient
 from app.triton_health import Canary
-from app.triton_sagemaker import SCHEME, SageMakerBackend
+from app.triton_http import SCHEME as HTTP
+from app.triton_http import TritonHttp
+from app.triton_sagemaker import SCHEME as SAGEMAKER
+from app.triton_sagemaker import SageMakerBackend
 from app.triton_server import EmbeddedTriton, Ports
 
 if TYPE_CHECKING:
     from app.index.cluster import ClusterIndex
     from app.index.edge import EdgeIndex
+    from app.triton_client import TritonClient
 
 log = logging.getLogger("searchbar")
 
@@ -53,9 +56,22 @@ class Stack:
     triton: EmbeddedTriton | None
 
 
+def connected(url: str, tls: ClientTls | None = None) -> TritonHttp | TritonClient:
+    """A Triton's client, by HTTP where `url` begins so, else by gRPC.
+
+    Raises:
+        SetupError: it begins so and is more than an address.
+    """
+    if url.startswith(HTTP):
+        return TritonHttp(url)
+    from app.triton_client import TritonClient  # 12 MB that whoever speaks HTTP need not hold
+
+    return TritonClient(url, tls)
+
+
 async def canary(url: str) -> None:
     """One real inference on each top-level model of the server at `url`."""
-    client = TritonClient(url)
+    client = connected(url)
     try:
         await infer_once(client)
     finally:
@@ -112,13 +128,17 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
             triton = embedded(settings.model_repository, canary=canary, device=settings.triton_device, extra_args=arguments)
             cleanup.push_async_callback(triton.stop)
             await triton.start()
-            url = triton.grpc_url
-        client: InferenceBackend = SageMakerBackend(url) if url.startswith(SCHEME) else TritonClient(url, tls)
-        if triton is not None and isinstance(client, TritonClient):
-            client.on_unhealthy = triton.suspect
+            url = triton.http_url
+        if url.startswith(SAGEMAKER):
+            endpoint = SageMakerBackend(url)
+            cleanup.push_async_callback(endpoint.close)
+            yield endpoint, None
+            return
+        client = connected(url, tls)
         cleanup.push_async_callback(client.close)
-        if isinstance(client, TritonClient):
-            await client.greet()
+        if triton is not None:
+            client.on_unhealthy = triton.suspect
+        await client.greet()
         yield client, triton
 
 

@@ -6,15 +6,14 @@ tritonclient's own packing (measured once, two cores).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 
 import grpc
-import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError, SetupError
+from app.errors import SearchbarError, SetupError
 from app.inference import Array
+from app.kserve import UNHEALTHY, failure, pack, unpack
 from app.spans import span
 from app.tls import ClientTls
 
@@ -30,8 +29,6 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.lb_policy_name", "round_robin"),  # a name with several addresses is several servers
 ]
-_DTYPES = {"FP32": np.float32, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_, "UINT8": np.uint8}
-_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
 class TritonClient:
@@ -58,10 +55,9 @@ class TritonClient:
         """See `InferenceBackend.infer`. Numeric tensors come back read-only: they are views of the response."""
         request = service_pb2.ModelInferRequest(model_name=model)
         for name, array in inputs.items():
-            is_text = array.dtype == np.object_
-            datatype = "BYTES" if is_text else _NAMES[array.dtype]
+            datatype, raw = pack(array)
             request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-            request.raw_input_contents.append(pack_text(array) if is_text else np.ascontiguousarray(array).tobytes())
+            request.raw_input_contents.append(raw)
         for name in outputs:
             request.outputs.add(name=name)
         try:
@@ -69,7 +65,7 @@ class TritonClient:
                 metadata = None if call is None else (("traceparent", call.traceparent),)
                 response = await self._stub.ModelInfer(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as exc:
-            if "is not healthy" in (exc.details() or ""):
+            if UNHEALTHY in (exc.details() or ""):
                 self.on_unhealthy(exc.details() or "")
             raise translate(exc, model) from exc
         return {
@@ -112,32 +108,12 @@ DISAGREEMENTS = {  # (gRPC's words, through TLS) → what that means
 
 
 def translate(exc: grpc.aio.AioRpcError, model: str) -> SearchbarError:
-    """The one table from gRPC status to the service's errors."""
-    code, details = exc.code(), exc.details() or ""
-    if "Exceeds maximum queue size" in details or code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return Overloaded(f"{model}: queue full")
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED or "Request timeout expired" in details:
-        return DeadlineExceeded(f"{model}: no answer in time")
-    away = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
-    if code in away or "Stub process" in details or "is not ready" in details:
-        return ModelUnavailable(f"{model}: unavailable ({details})")
-    return ModelFailed(f"{model}: {details}")
-
-
-def pack_text(array: Array) -> bytes:
-    """KServe's BYTES layout: each element as a little-endian uint32 length and its bytes, row by row."""
-    return b"".join(struct.pack("<I", len(item)) + item for item in array.flat)
-
-
-def unpack(datatype: str, shape: tuple[int, ...], raw: bytes) -> Array:
-    """One output tensor from its raw contents; BYTES become an object array."""
-    if datatype != "BYTES":
-        return np.frombuffer(raw, _DTYPES[datatype]).reshape(shape)
-    items, at = [], 0
-    while at < len(raw):
-        (size,) = struct.unpack_from("<I", raw, at)
-        items.append(raw[at + 4 : at + 4 + size])
-        at += 4 + size
-    tensor = np.empty(len(items), dtype=np.object_)
-    tensor[:] = items
-    return tensor.reshape(shape)
+    """See `kserve.failure`."""
+    code = exc.code()
+    return failure(
+        model,
+        exc.details() or "",
+        full=code == grpc.StatusCode.RESOURCE_EXHAUSTED,
+        late=code == grpc.StatusCode.DEADLINE_EXCEEDED,
+        away=code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED),
+    )

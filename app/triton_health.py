@@ -14,7 +14,7 @@ from app.errors import Overloaded, SetupError
 from app.triton_process import ServerProcess
 
 Canary = Callable[[str], Awaitable[None]]
-"""Runs one real inference on each top-level model at the gRPC address given to it; raises when an answer is not right."""
+"""Runs one real inference on each top-level model at the HTTP address given to it; raises when an answer is not right."""
 
 _POLL_S = 0.05
 _STRAGGLER_S = 2.0  # Triton opens its ports after it has loaded the models: one that is not ready by then never will be
@@ -25,15 +25,14 @@ class TritonHealth:
     """Asks one server how it is.
 
     Args:
-        http_url: base URL of its HTTP endpoint.
-        grpc_url: handed to the canary.
+        url: of its HTTP endpoint; handed to the canary too.
         models: names of the models that must be ready.
         canary: None asks the readiness endpoints alone.
     """
 
-    def __init__(self, http_url: str, grpc_url: str, models: Sequence[str], canary: Canary | None) -> None:
-        self._client = httpx.AsyncClient(base_url=http_url, timeout=2.0, trust_env=False)
-        self._grpc_url = grpc_url
+    def __init__(self, url: str, models: Sequence[str], canary: Canary | None) -> None:
+        self._client = httpx.AsyncClient(base_url=url, timeout=2.0, trust_env=False)
+        self._url = url
         self._models = models
         self._canary = canary
         self._finished: dict[str, int] = {}
@@ -86,7 +85,7 @@ class TritonHealth:
         (await self._client.get("/v2/health/ready", timeout=timeout_s)).raise_for_status()
         if self._canary is not None:
             with suppress(Overloaded):
-                await asyncio.wait_for(self._canary(self._grpc_url), timeout_s)
+                await asyncio.wait_for(self._canary(self._url), timeout_s)
         self._finished.clear()
 
     async def progressed(self, timeout_s: float) -> bool:

@@ -184,7 +184,7 @@ class EmbeddedTriton:
         sweep_orphans(self._scratch_root)
         try:
             command = self._prepare(install)
-            self._health = TritonHealth(self.http_url, self.grpc_url, models, self._canary)
+            self._health = TritonHealth(self.http_url, models, self._canary)
             process = await self._boot(command, self._health)
         except BaseException:
             await self.stop()

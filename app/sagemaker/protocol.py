@@ -13,7 +13,7 @@ import numpy as np
 
 from app.errors import ModelFailed
 from app.inference import Array
-from app.triton_client import pack_text, unpack
+from app.kserve import pack_text, unpack
 
 BINARY = "application/vnd.sagemaker-triton.binary+json;json-header-size="
 

@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from app.errors import ModelFailed, Overloaded, SetupError
 from app.triton_health import TritonHealth
+from app.triton_http import TritonHttp
 from app.triton_launcher import children, owner_prefix, sweep_orphans
 from app.triton_server import EmbeddedTriton, Ports, Watch
 
@@ -57,10 +58,14 @@ async def infer(client: triton_grpc.InferenceServerClient) -> list[float]:
     return list(answer.as_numpy("OUT"))
 
 
-async def canary(grpc_url: str) -> None:
+async def canary(url: str) -> None:
     """What a gateway's canary does: a real inference and a look at the answer."""
-    async with triton_grpc.InferenceServerClient(grpc_url) as client:
-        assert await infer(client) == [1.0, 2.0]
+    client = TritonHttp(url)
+    try:
+        answer = await client.infer("identity", {"IN": np.array([1, 2], np.float32)}, ["OUT"], timeout_s=5.0)
+        assert answer["OUT"].tolist() == [1.0, 2.0]
+    finally:
+        await client.close()
 
 
 async def eventually(holds: Callable[[], bool], within_s: float) -> float:
@@ -103,7 +108,9 @@ async def triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embe
 async def test_started_server_answers_on_all_three_ports(triton: EmbeddedTriton) -> None:
     """After `start` an inference over HTTP, one over gRPC and the metrics work at once."""
     assert triton.healthy and triton.restarts == 0
-    await canary(triton.grpc_url)
+    await canary(triton.http_url)
+    async with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+        assert await infer(client) == [1.0, 2.0]
     body: dict[str, object] = {"inputs": [{"name": "IN", "shape": [2], "datatype": "FP32", "data": [3, 4]}]}
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.post(f"{triton.http_url}/v2/models/identity/infer", json=body)
@@ -219,14 +226,14 @@ def parent_of(pid: int) -> int:
 async def test_overloaded_canary_is_a_sign_of_life(triton: EmbeddedTriton) -> None:
     """A server that turns the canary away is not restarted for it; one that answers it wrongly is."""
 
-    async def overloaded(grpc_url: str) -> None:
+    async def overloaded(url: str) -> None:
         raise Overloaded("queue full")
 
-    async def failing(grpc_url: str) -> None:
+    async def failing(url: str) -> None:
         raise ModelFailed("wrong answer")
 
     for check in (overloaded, failing):
-        health = TritonHealth(triton.http_url, triton.grpc_url, ["identity"], check)
+        health = TritonHealth(triton.http_url, ["identity"], check)
         try:
             if check is overloaded:
                 await health.probe(5.0)
@@ -314,7 +321,7 @@ async def test_models_that_cannot_be_loaded_are_quoted(tmp_path: Path) -> None:
 async def test_failing_first_canary_is_an_error(tmp_path: Path) -> None:
     """Models that say they are ready but fail on a real request do not pass for started."""
 
-    async def failing(grpc_url: str) -> None:
+    async def failing(url: str) -> None:
         raise ModelFailed("no such tensor")
 
     server = EmbeddedTriton(write_model(tmp_path / "models"), canary=failing, work_dir=tmp_path / "work")

@@ -13,7 +13,8 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError
 from app.inference import text_tensor
-from app.triton_client import TritonClient, pack_text, translate, unpack
+from app.kserve import pack_text, unpack
+from app.triton_client import TritonClient, translate
 
 Code = grpc.StatusCode
 TEXTS = [["halo", "beyoncé"], ["", "😀 \x00"]]

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from tokenizers import Tokenizer
 
-# A few short texts at a time: its threads gain nothing, and look for more with the processor busy (docs/adr/0033-lean-answers.md).
+# A few short texts at a time: its threads gain nothing, and keep the processor busy while they look for more (ADR 33).
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 BUCKETS = (8, 12, 16, 24, 32, 48, 64)
