@@ -60,7 +60,8 @@ def serve(
         typer.Option(help="Index to serve: a directory or qdrant://HOST:PORT/COLLECTION. [default: the demo catalogue's]"),
     ] = None,
     triton: Annotated[
-        str | None, typer.Option(help="A running Triton: host:port (gRPC) or sagemaker://ENDPOINT; unset starts one.")
+        str | None,
+        typer.Option(help="A running Triton: http://host:port, host:port (gRPC) or sagemaker://ENDPOINT; unset starts one."),
     ] = None,
 ) -> None:
     """Serve the search page and the HTTP API.

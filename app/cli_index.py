@@ -81,7 +81,9 @@ def index(
     ] = None,
     triton: Annotated[
         str | None,
-        typer.Option(help="Embed on this Triton (host:port of its gRPC); unset embeds in this process, on all cores."),
+        typer.Option(
+            help="Embed on this Triton (http://host:port, or its gRPC's host:port); unset embeds in this process, on all cores."
+        ),
     ] = None,
     engine: Annotated[
         Engine, typer.Option(help="ray: embed in worker processes of Ray, on the cluster of RAY_ADDRESS or on this machine.")

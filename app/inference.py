@@ -12,7 +12,7 @@ Array = npt.NDArray[Any]
 
 
 class InferenceBackend(Protocol):
-    """A server of named models over named tensors. Implementations: `TritonClient`, `SageMakerBackend`, `FakeTriton`."""
+    """A server of named models over named tensors: `TritonHttp`, `TritonClient`, `SageMakerBackend`, `FakeTriton`."""
 
     async def infer(
         self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], timeout_s: float

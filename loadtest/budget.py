@@ -117,7 +117,7 @@ def embed_stages(asked: Asked) -> Stages:
     triton = asked.model_ms["embedder"]
     return [
         *_gateway(asked, EMBEDDER),
-        ("gRPC, and coalescing", asked.timed(EMBEDDER) - triton),
+        ("the way to Triton, and coalescing", asked.timed(EMBEDDER) - triton),
         ("Triton: tokenizer and BERT", triton),
     ]
 
@@ -127,7 +127,7 @@ def spellcheck_stages(asked: Asked) -> Stages:
     triton = asked.model_ms["speller"]
     return [
         *_gateway(asked, SPELLER),
-        ("lexicon, reranker, gRPC, and coalescing", asked.timed(SPELLER) - triton),
+        ("lexicon, reranker, the way to Triton, and coalescing", asked.timed(SPELLER) - triton),
         ("Triton: tokenizer, BART's encoder, drafts, decoder, detokenizer", triton),
     ]
 

@@ -257,9 +257,9 @@ def read_ahead(directory: Path) -> None:
     Otherwise queries wait for the disk, each some dozens of times, until they have touched every page. It is asked in pieces:
     of a longer one Linux reads the beginning alone (`force_page_cache_ra` in mm/readahead.c).
     """
-    for file in directory.rglob("*"):
-        if file.is_file():
-            with suppress(FileNotFoundError), file.open("rb") as opened:  # another process that opens it renames small files
+    for folder, _, files in os.walk(directory):  # which goes round a folder that another process has just taken away
+        for file in files:
+            with suppress(FileNotFoundError), Path(folder, file).open("rb") as opened:  # another process renames small files
                 for start in range(0, os.fstat(opened.fileno()).st_size, AHEAD):
                     os.posix_fadvise(opened.fileno(), start, AHEAD, os.POSIX_FADV_WILLNEED)
 

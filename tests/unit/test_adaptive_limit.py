@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.adaptive_limit import FLOOR_S, TOLERANCE, TURN_S, AdaptiveLimit, Floor
+from app.adaptive_limit import ENOUGH_S, FLOOR_S, TOLERANCE, TURN_S, AdaptiveLimit, Floor
 
 
 class Clock:
@@ -65,6 +65,14 @@ def test_the_limit_settles_where_batches_pay(limit: AdaptiveLimit, server: Batch
     assert TOLERANCE * floor_s <= latency_s <= 1.5 * TOLERANCE * floor_s
     server.run(600)
     assert limit.limit == pytest.approx(settled, abs=1)  # ten minutes more do not move it
+
+
+def test_a_quick_model_may_take_what_is_quick_enough(limit: AdaptiveLimit, clock: Clock) -> None:
+    """However little a model takes alone, nobody is refused for latencies that nobody minds."""
+    server = BatchServer(limit, clock, alone_s=0.0002, each_s=0.0001)
+    server.run(5, offered=1)
+    server.run(30)
+    assert ENOUGH_S <= server.alone_s + limit.limit * server.each_s <= 1.5 * ENOUGH_S
 
 
 def test_the_limit_rises_while_latency_stays(limit: AdaptiveLimit, clock: Clock) -> None:

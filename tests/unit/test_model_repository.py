@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +139,21 @@ def test_the_client_batches_no_more_than_the_models_take() -> None:
     assert spelling.max_batch_size == speller.MAX_BATCH
     assert embedding.max_batch_size == embedder.MAX_BATCH
     assert set(speller.OUTPUTS) <= {tensor.name for tensor in spelling.output}
+
+
+def test_tokenizers_start_no_threads() -> None:
+    """A batch is tokenised in the thread that asks: a pool's threads would keep cores busy while they wait for the next one."""
+    program = f"""
+import os, sys
+sys.path[:0] = {[str(REPOSITORY / model / "1") for model in ("embedder_tokenize", "speller_tokenize")]!r}
+import numpy as np
+import bpe, wordpiece
+texts = [b"bohemian rhapsody"] * 32
+before = len(os.listdir("/proc/self/task"))
+wordpiece.Tokens(wordpiece.__file__.replace("wordpiece.py", "tokenizer.json"))(texts)
+bpe.Tokens(bpe.__file__.replace("bpe.py", "tokenizer.json"))(np.array([texts], dtype=object))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "0"
