@@ -11,6 +11,7 @@ import gc
 
 YOUNG = 5_000  # objects that may come to be before the youngest are looked at; 20,000 took 8 ms
 NEVER = 1_000_000  # collections of the youngest before the collector would look at older ones by itself
+CROWD = 4  # collections of the youngest after which what is new is looked at whoever waits: some 20,000 objects, 8 ms
 NEW_EVERY_S = 2.0  # between looks at what is new, at a moment when nothing is under way …
 ALL_EVERY_S = 600.0  # … and at all that has come since the last such look …
 PATIENCE = 10  # … each after so many times as long at any moment
@@ -19,7 +20,8 @@ PATIENCE = 10  # … each after so many times as long at any moment
 class Garbage:
     """Collects when it is told the time.
 
-    What is new is looked at often, and all of it now and then; what has outlived that is left alone.
+    What is new is looked at often, and before it is so much that the look takes long; all of it now and then; what has outlived
+    that is left alone.
 
     Args:
         now: seconds that never go back.
@@ -36,7 +38,7 @@ class Garbage:
         if due(now - self._looked_at_all, ALL_EVERY_S, idle):
             self._looked_at_new = self._looked_at_all = now
             self._collect_all()
-        elif due(now - self._looked_at_new, NEW_EVERY_S, idle):
+        elif gc.get_count()[1] >= CROWD or due(now - self._looked_at_new, NEW_EVERY_S, idle):
             self._looked_at_new = now
             gc.collect(1)
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -48,6 +48,7 @@ TRITON = """
 # An idle connection lives longer here than in the pools of clients and load balancers (60 s is common): who closes first must
 # not be the server, or a request crosses the closing on the wire and is lost.
 KEEP_ALIVE_S = 75
+EARS = 8  # connections accepted in a turn of the event loop
 GRACE_S = 10  # for what is under way when the server stops; then it is answered 503
 LAST_CALLS = 10  # of 0.05 s, for what is sent on connections that are open, before those without a request are closed
 CHECK_TICKS = 5  # of 0.1 s, between looks at connections that take too long
@@ -70,6 +71,15 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise SetupError(f"cannot serve on {host}:{port} ({exc.strerror}): stop what uses it or give another --port") from exc
     return sock
+
+
+def ears(listening: socket.socket, cleanup: ExitStack | AsyncExitStack) -> list[socket.socket]:
+    """`listening` as often as connections are to be accepted in one turn of the event loop, the others closed by `cleanup`.
+
+    libuv accepts one in a turn for each time that it is told to listen. Of 256 that come at once to a busy server the last
+    would be answered a second late, be it with a refusal.
+    """
+    return [listening, *(cleanup.enter_context(listening.dup()) for _ in range(EARS - 1))]
 
 
 def allow_descriptors(connections: int) -> None:
@@ -216,4 +226,4 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
             console.print(TRITON.format(**where), highlight=False, soft_wrap=True)
         server.garbage = Garbage(time.monotonic())
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        await server.serve(sockets=[sock])
+        await server.serve(sockets=ears(sock, cleanup))

@@ -7,20 +7,24 @@ import json
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import pytest
+import uvloop
 
 from app.adaptive_limit import AdaptiveLimit
 from app.admission import BULK, INTERACTIVE, Admission
 from app.admit import AtTheDoor
 from app.api import create_app
 from app.catalogue import LiveCatalogue
+from app.completion import Completions
 from app.connections import Limits
 from app.fakes import FakeIndex, FakeTriton
 from app.gateway import Gateway
 from app.headers import HEADERS
-from app.server import Server, listen
+from app.lexicon import Lexicon
+from app.server import EARS, Server, ears, listen
+from app.settings import Settings
 
 KEY = "secret"
 FOREVER_S = 15.0
@@ -437,3 +441,32 @@ class TestOverloaded:
                     await client.send(post("/v1/embed", {"query": "halo"}))
                     assert (await client.answer())[0] == 200
         assert few.coming == few.in_flight == {INTERACTIVE: 0, BULK: 0} and few.refused[BULK] == 3
+
+
+def test_many_connections_are_accepted_in_few_turns(settings: Settings, triton: FakeTriton, index: FakeIndex) -> None:
+    """What comes at once is heard at once: a busy server's turns are long, and who is not accepted is not even refused."""
+    came = 8 * EARS
+
+    async def turns(cleanup: ExitStack) -> int:
+        """Of the event loop, until all who came at once are accepted."""
+        sock = cleanup.enter_context(listen("127.0.0.1", 0))
+        gateway = Gateway.build(settings, triton, index, Lexicon(index.rows), Completions(index.rows))
+        server = Server(create_app(gateway), gateway, Limits())
+        task = asyncio.create_task(server.serve(sockets=ears(sock, cleanup)))
+        for _ in range(500):
+            if server.started:
+                break
+            await asyncio.sleep(0.01)
+        for _ in range(came):
+            cleanup.enter_context(socket.create_connection(sock.getsockname()))
+        taken = 0
+        while len(server.server_state.connections) < came and taken < came:
+            await asyncio.sleep(0)
+            taken += 1
+        server.should_exit = True
+        await task
+        await gateway.close()
+        return taken
+
+    with ExitStack() as cleanup:
+        assert uvloop.run(turns(cleanup)) < came / 2

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.garbage import ALL_EVERY_S, NEW_EVERY_S, PATIENCE, YOUNG, Garbage
+from app.garbage import ALL_EVERY_S, CROWD, NEW_EVERY_S, PATIENCE, YOUNG, Garbage
 
 
 class Knot:
@@ -52,6 +52,17 @@ def test_cycles_go_when_nobody_waits(garbage: Garbage, old: bool, now: float, id
     del tied
     garbage.tick(now, idle)
     assert (knot() is None) == gone
+
+
+def test_a_crowd_is_looked_at_whoever_waits(garbage: Garbage) -> None:
+    """Under a load that never ends new objects are looked at before they are so many that requests wait long for it."""
+    knot = weakref.ref(Knot())
+    kept = [[n] for n in range((CROWD - 1) * YOUNG)]
+    garbage.tick(0.1, idle=False)
+    assert gc.get_count()[1] > 0
+    kept += [[n] for n in range(3 * YOUNG)]
+    garbage.tick(0.2, idle=False)
+    assert gc.get_count()[1] == 0 and knot() is None
 
 
 def test_python_s_own_schedule_ends() -> None:
