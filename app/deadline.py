@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -32,6 +33,8 @@ async def within(work: Awaitable[Result], seconds: float, late: str) -> Result:
     except asyncio.CancelledError as exc:
         if not over:
             raise
+        if sys.version_info >= (3, 11):
+            task.uncancel()  # the task itself goes on
         raise DeadlineExceeded(late) from exc
     finally:
         timer.cancel()

@@ -62,7 +62,7 @@ def connected(url: str, tls: ClientTls | None = None) -> TritonHttp | TritonClie
     Raises:
         SetupError: it begins so and is more than an address.
     """
-    if url.startswith(HTTP):
+    if url.startswith((HTTP, "https://")):
         return TritonHttp(url)
     from app.triton_client import TritonClient  # 12 MB that whoever speaks HTTP need not hold
 

@@ -141,7 +141,7 @@ class TritonHttp:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise SetupError(f"a Triton reached by HTTP is http://HOST:PORT, not {url}: check SEARCHBAR_TRITON")
+            raise SetupError(f"a Triton reached by HTTP is http://HOST:PORT, and one with TLS HOST:PORT of its gRPC, not {url}")
         self.url = url
         self.on_unhealthy: Callable[[str], None] = lambda complaint: None
         self._host, self._port = parts.hostname, parts.port or 80

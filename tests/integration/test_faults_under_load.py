@@ -228,12 +228,15 @@ class TestHung:
         """Searches name the models that are late, or are refused; nothing is started again: that would be slower still."""
         before, degraded = restarts(stack), metric(stack, "searchbar_degraded_total{")
         slow = [*server(stack), *stubs("speller", 2)(stack), *stubs("embedder", 2)(stack)]
-        with Traffic(stack.url, seed=11, rate_per_s=300) as traffic, slowed(slow):
-            time.sleep(6.0)
-        hold_true(traffic, {200, 429, 504})
-        searches = traffic.statuses("/v1/search")
-        assert set(searches) <= {200, 429}
-        assert searches[429] or metric(stack, "searchbar_degraded_total{") > degraded
+        for rate_per_s in (300, 1200, 4800):  # a quick machine holds the first of them with a fifth of its models
+            with Traffic(stack.url, seed=11, rate_per_s=rate_per_s) as traffic, slowed(slow):
+                time.sleep(5.0)
+            hold_true(traffic, {200, 429, 504})
+            searches = traffic.statuses("/v1/search")
+            assert set(searches) <= {200, 429}
+            if late := searches[429] or metric(stack, "searchbar_degraded_total{") > degraded:
+                break
+        assert late
         assert restarts(stack) == before
         until(lambda: ready(stack), HEALED_S, "ready again")
 

@@ -15,6 +15,8 @@ from tritonclient.utils import deserialize_bytes_tensor
 
 from app.errors import DeadlineExceeded, ModelFailed, ModelUnavailable, Overloaded, SearchbarError, SetupError
 from app.inference import text_tensor
+from app.stack import connected
+from app.triton_client import TritonClient
 from app.triton_http import TritonHttp
 
 QUERY = {"QUERY": text_tensor([["halo", "beyoncé"], ["", "😀 \x00"]])}
@@ -264,6 +266,13 @@ async def test_another_protocol_is_named_at_the_start() -> None:
 
 @pytest.mark.parametrize("url", ["http://", "http://host/v2", "http://host?x=1", "https://host:8000"])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    """Nothing of a URL is ignored."""
+    """Nothing of a URL is ignored, and none of these is taken for the name of a gRPC server."""
     with pytest.raises(SetupError, match="http://HOST:PORT"):
-        TritonHttp(url)
+        connected(url)
+
+
+async def test_the_scheme_decides_for_http() -> None:
+    """`http://` is HTTP; what has no scheme is gRPC, as it always was."""
+    over_http, over_grpc = connected("http://127.0.0.1:8000"), connected("127.0.0.1:8001")
+    assert isinstance(over_http, TritonHttp) and isinstance(over_grpc, TritonClient)
+    await over_grpc.close()
