@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.admission import OF_PATH, Admission
+from app.admission import OF_PATH, Admission, Class
 from app.connections import LATE
+from app.headers import lines
 from app.problems import OPENAI_PATH
 
 DETAIL = "more requests are in flight than are useful"
@@ -45,22 +46,23 @@ class AtTheDoor:
 
     def __init__(self, admission: Admission, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._admission = admission
-        self._answers: dict[str, bytes] = {}
-        for path in OF_PATH:
+        self._answers: dict[bytes, tuple[Class, bytes]] = {}
+        for path, which in OF_PATH.items():
             start, body = refusal(path)
-            lines = b"".join(name + b": " + value + b"\r\n" for name, value in (*start["headers"], *headers))
-            self._answers[path] = lines + b"\r\n" + body["body"]
+            self._answers[path.encode()] = which, lines((*start["headers"], *headers)) + b"\r\n" + body["body"]
 
-    def refusal(self, path: str) -> bytes | None:
-        """See `connections.Door.refusal`; refusals are counted."""
-        which = OF_PATH.get(path)
-        if which is None:
+    def refusal(self, url: bytes) -> bytes | None:
+        """See `connections.Door.refusal`; refusals are counted. An URL written otherwise than usual is left to `Admit`."""
+        found = self._answers.get(url) or self._answers.get(url.partition(b"?")[0])
+        if found is None or not self._admission.full(found[0]):
             return None
-        if not self._admission.full(which):
+        self._admission.refuse(found[0])
+        return found[1]
+
+    def let_in(self, path: str) -> None:
+        """See `connections.Door.let_in`: it has a place that nobody else may take."""
+        if which := OF_PATH.get(path):
             self._admission.coming[which] += 1
-            return None
-        self._admission.refuse(which)
-        return self._answers[path]
 
     def begun(self, path: str) -> None:
         """See `connections.Door.begun`: it enters now, or when its body is there."""

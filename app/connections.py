@@ -12,10 +12,10 @@ import fcntl
 import logging
 import struct
 import termios
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.answer import OneWrite
+from app.headers import lines
 from app.problems import problem
 
 log = logging.getLogger("searchbar.http")
@@ -51,11 +52,21 @@ class Limits:
 
 
 class Door(Protocol):
-    def refusal(self, path: str) -> bytes | None:
-        """What follows the status line 429 where a request to `path` is refused now; None where it is let in."""
+    def refusal(self, url: bytes) -> bytes | None:
+        """What follows the status line 429 and the date where a request to `url` is refused now; None where it is let in."""
+
+    def let_in(self, path: str) -> None:
+        """A request to `path` was not refused, and will have a task."""
 
     def begun(self, path: str) -> None:
         """The task of a request to `path` that was let in begins."""
+
+
+class Answered:
+    """In place of uvicorn's cycle of a request that has none: what is still to come of it is read and dropped."""
+
+    response_started = response_complete = True
+    message_event = asyncio.Event()  # nobody waits for it
 
 
 class Connections:
@@ -72,6 +83,13 @@ class Connections:
         self.on_refused = on_refused
         self.door: Door | None = None
         self.draining = False
+        self._dated: tuple[Sequence[tuple[bytes, bytes]], bytes] = ((), b"")
+
+    def refused_head(self, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """How every refusal at the door begins; the headers, with the date, are another list once a second."""
+        if self._dated[0] is not default_headers:
+            self._dated = default_headers, STATUS_LINE[429] + lines(default_headers)
+        return self._dated[1]
 
     def protocol(
         self,
@@ -99,6 +117,8 @@ class Connection(HttpToolsProtocol):
         self._shared = shared
         self._active: RequestResponseCycle | None = None
         self._task: asyncio.Task[Any] | None = None  # of the active request; None when it may not be cancelled
+        self._door: Door | None = None  # that let in the request whose task is to be made
+        self._idle: float | None = None  # since when nothing is under way; None otherwise, and before a first request
         self._since: float | None = None  # when the client began to send what it now sends; None while nothing is due from it
         self._in_headers = True  # of the request that is being received, or of the next one
         self._received = 0  # bytes of these headers or of this body
@@ -127,14 +147,31 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._too_large(), "headers")
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._since, self._received = self.loop.time(), 0
+        """See `HttpToolsProtocol.on_message_begin`; the scope is made when it is needed."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._since, self._received, self._idle = self.loop.time(), 0, None
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self._large = self._received + self._arriving > self._shared.limits.max_header_bytes
         self._since, self._received = self.loop.time(), 0
+        door = self._shared.door if self._plain() else None
+        if door is not None and (refusal := door.refusal(self.url)) is not None:
+            return self._turn_away(refusal)
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        self._door = door
         super().on_headers_complete()
+        self._door = None
+
+    def _plain(self) -> bool:
+        """Whether the request may be refused before it has a task: nothing else is to be said to it, or before."""
+        special = self._crowded or self._large or self._shared.draining or self.expect_100_continue
+        if special or not (self.cycle is None or self.cycle.response_complete):
+            return False
+        return self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self.parser.should_upgrade()
 
     def on_message_complete(self) -> None:
         self._in_headers, self._since = True, None
@@ -143,7 +180,7 @@ class Connection(HttpToolsProtocol):
     # What is done with it
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        door = None
+        door = self._door
         if self._shared.draining:
             cycle.keep_alive = False
         if self._crowded:
@@ -152,19 +189,25 @@ class Connection(HttpToolsProtocol):
         elif self._large and header_bytes(cycle.scope) > self._shared.limits.max_header_bytes:
             app = self._too_large()
             self._shared.on_refused("headers")
-        elif cycle.keep_alive and not (cycle.waiting_for_100_continue or self.pipeline):
-            door = self._shared.door
-            if door is not None and (refusal := door.refusal(cycle.scope["path"])) is not None:
-                return self._turn_away(cycle, refusal)
+        elif door is not None:
+            door.let_in(cycle.scope["path"])
         self._active, self._late = cycle, False
         super()._start_asgi_task(cycle, partial(self._serve, cycle, app, door))
 
-    def _turn_away(self, cycle: RequestResponseCycle, refusal: bytes) -> None:
-        """Answer 429 without a task. What is still to come of the request is read and dropped, as after any early answer."""
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
-        self.transport.write(STATUS_LINE[429] + lines + refusal)
-        cycle.response_started = cycle.response_complete = True
+    def _turn_away(self, refusal: bytes) -> None:
+        """Answer 429 without a scope, a cycle and a task."""
+        self.transport.write(self._shared.refused_head(self.server_state.default_headers) + refusal)
+        self.cycle = cast(RequestResponseCycle, Answered)
         self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """See `HttpToolsProtocol.on_response_complete`; no timer: `check` closes what is idle for long."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+            self._idle = self.loop.time()
 
     async def _serve(
         self, cycle: RequestResponseCycle, app: Any, door: Door | None, scope: Scope, receive: Receive, send: Send
@@ -196,6 +239,8 @@ class Connection(HttpToolsProtocol):
     def check(self, now: float) -> None:
         """End what takes too long; called every now and then with the time of the event loop."""
         if self._since is None:
+            if self._idle is not None and now - self._idle > self.timeout_keep_alive:
+                self.transport.close()
             return
         if self.flow.read_paused:  # the server is busy, not the client slow
             self._since = now
@@ -253,8 +298,8 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         headers = [*self.server_state.default_headers, *response.raw_headers]
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers if name != b"connection")
-        self.transport.write(STATUS_LINE[response.status_code] + lines + b"connection: close\r\n\r\n" + bytes(response.body))
+        head = lines(header for header in headers if header[0] != b"connection") + b"connection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[response.status_code] + head + bytes(response.body))
         self.transport.write_eof()
         self._refused, self._in_headers, self._since = True, True, self.loop.time()
 

@@ -5,7 +5,9 @@ the moment a request was *due*. A server that stalls is charged for all who woul
 forgets (Gil Tene's "coordinated omission"; HdrHistogram's and wrk2's correction is not needed where arrivals do not wait).
 Closed loop (`saturate`): so many callers, each sending its next request when it has its answer; for a server's limit.
 
-No task, future or timer of its own for a request: answers come by callback, and one timer a run sends what is due.
+No task, future or timer of its own for a request: answers come by callback, and one timer a run sends what is due. Where
+more is due in a millisecond than one request, an open loop sleeps between two looks, instead of being woken for each answer:
+that takes half the processor time from the server, and adds up to a millisecond to what is measured.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -27,6 +30,7 @@ FAILED = 0  # the status of a request without an answer
 SWEEP_S = 0.1  # between two looks for requests past their time
 TICK_S = 0.001  # what uvloop's timers resolve; a shorter pause would be a busy wait
 BURST = 32  # most requests sent in a row: a generator that has fallen behind still reads answers
+NAPPING_PER_S = 1 / TICK_S  # requests due, from which on answers wait for the next tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,18 @@ class Request:
     headers: tuple[str, ...] = ()
 
     def encode(self, host: str) -> bytes:
-        lines = [f"{'GET' if self.body is None else 'POST'} {self.path} HTTP/1.1", f"host: {host}", *self.headers]
-        if self.body is not None:
-            lines += ["content-type: application/json", f"content-length: {len(self.body)}"]
-        return "\r\n".join([*lines, "", ""]).encode() + (self.body or b"")
+        if self.body is None:
+            return head("GET", self.path, host, self.headers) + b"\r\n"
+        return head("POST", self.path, host, self.headers) + LENGTH % len(self.body) + self.body
+
+
+LENGTH = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+
+@lru_cache(maxsize=1024)
+def head(method: str, path: str, host: str, headers: tuple[str, ...]) -> bytes:
+    """The lines of a request that are the same for many."""
+    return "\r\n".join((f"{method} {path} HTTP/1.1", f"host: {host}", *headers, "")).encode()
 
 
 class Sample(NamedTuple):
@@ -115,9 +127,8 @@ class Connection(asyncio.Protocol):
             self.end(FAILED, f"not HTTP: {exc}")
 
     def on_message_complete(self) -> None:
-        status, keep = self._parser.get_status_code(), self._parser.should_keep_alive()
-        self._parser = httptools.HttpResponseParser(self)
-        if not keep:
+        status = self._parser.get_status_code()
+        if not self._parser.should_keep_alive():
             self.close()
         self.end(status)
 
@@ -258,7 +269,16 @@ async def drive(
     pool, loop, run = Connections(base_url, connections, timeout_s), asyncio.get_running_loop(), Run()
     source = zip(arrivals(rate_per_s, duration_s, seed), requests, strict=False)
     told = start = time.perf_counter() + 0.05
-    upcoming = next(source, None)
+    upcoming, napping, woken = next(source, None), rate_per_s >= NAPPING_PER_S, start
+
+    def nap() -> None:
+        nonlocal woken
+        now, woken = time.perf_counter(), woken + TICK_S
+        if woken > now:
+            time.sleep(woken - now)
+        else:
+            woken = now
+        loop.call_soon(send_what_is_due)  # once the answers were read that have come meanwhile
 
     def send_what_is_due() -> None:
         nonlocal upcoming, told
@@ -274,6 +294,8 @@ async def drive(
         if upcoming is None:
             run.closed = True
             run.check()
+        elif napping:
+            loop.call_soon(nap)  # once these requests were written
         else:
             loop.call_later(max(TICK_S, start + upcoming[0] - time.perf_counter()), send_what_is_due)
 

@@ -229,6 +229,22 @@ class TestSlow:
             assert await client.ended()
         assert await strict.counted('searchbar_connections_refused_total{reason="idle"} 1.0')
 
+    @pytest.mark.parametrize("refused", [False, True])
+    async def test_who_asks_no_more_is_closed(self, gateway: Gateway, refused: bool) -> None:
+        """After a while, which begins anew with every answer."""
+        gateway.admission = full = Admission(AdaptiveLimit(1, 1))
+        async with serving(gateway, Limits()) as served:
+            served.server.config.timeout_keep_alive = 1
+            if refused:
+                served.server.shared.door = AtTheDoor(full, HEADERS)
+                assert full.enter(BULK)
+            async with served.client() as client:
+                for pause_s in (0.7, 0.7, 0.0):
+                    await client.send(post("/v1/embed", {"query": "halo"}))
+                    assert (await client.answer())[0] == (429 if refused else 200)
+                    await asyncio.sleep(pause_s)
+                assert await client.ended()
+
     @pytest.mark.parametrize("path", ["/v1/spellcheck", "/v1/catalogue/items"])
     async def test_a_body_that_does_not_end_is_408(self, strict: Served, gateway: Gateway, index: FakeIndex, path: str) -> None:
         """It is counted under its route, and the connection ends."""
@@ -430,7 +446,11 @@ class TestOverloaded:
         """Of what arrives in one turn of the event loop, all beyond the limit is refused at the door; none counts as coming."""
         gateway.admission = few = Admission(AdaptiveLimit(2, 2))
         door = AtTheDoor(few, HEADERS)
-        let_in = [door.refusal("/v1/embed") is None for _ in range(5)]
+        let_in = []
+        for _ in range(5):
+            let_in.append(door.refusal(b"/v1/embed") is None)
+            if let_in[-1]:
+                door.let_in("/v1/embed")
         assert let_in == [True, True, False, False, False]
         for _ in range(2):
             door.begun("/v1/embed")

@@ -72,22 +72,23 @@ def test_a_cut_title_is_answered_by_that_very_title_alone(items: list[Item], nam
 def test_a_playlist_is_asked_by_its_title_where_the_catalogue_has_five_of_its_songs(tmp_path: Path):
     """Songs count once, by folded title and artist; a playlist with four is left out; too many are sampled.
 
-    Titles that were trained on and those that were not are asked apart.
+    Titles that were trained on, those that were kept, and those that say nothing of their songs are asked apart.
     """
     rows = [("Rainy Day", song) for song in SONGS[:5]] + [("Few", song) for song in SONGS[:4]] + [("Few", SONGS[0])]
-    rows += [(f"Long {n}", song) for n in range(30) for song in SONGS]
+    rows += [(f"{word} {n}", song) for word in ("Summer", "Lorem") for n in range(30) for song in SONGS]
     lines = [f"{name}\t\t{song.artist.upper()}\t{song.title}" for name, song in rows] + ["Rainy Day\t\tNobody\tUnknown"]
     file = tmp_path / "playlists.tsv"
     file.write_text("playlist\tdescription\tartist\ttitle\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    trained, kept = playlist_sets(SONGS, file, 100)
-    assert trained.described and kept.described
-    assert all(held_out(c.typed) == (c in kept.cases) for c in trained.cases + kept.cases)
-    assert {c.typed: c.right for c in trained.cases + kept.cases} == {
+    trained, kept, mute = sets = list(playlist_sets(SONGS, file, 100))
+    assert all(queries.described and queries.cases for queries in sets)
+    assert all(held_out(c.typed) == (queries is kept) for queries in sets for c in queries.cases)
+    first_words = [{c.typed.split()[0] for c in queries.cases} for queries in (trained, mute)]
+    assert first_words == [{"rainy", "summer"}, {"lorem"}]
+    assert {c.typed: c.right for queries in sets for c in queries.cases} == {
         "rainy day": {"halo", "halo-2", "rhapsody", "rain", "purple"},
-        **{f"long {n}": {song.id for song in SONGS} for n in range(30)},
+        **{f"{word} {n}": {song.id for song in SONGS} for word in ("summer", "lorem") for n in range(30)},
     }
-    assert trained.cases and kept.cases
-    assert [len(queries.cases) for queries in playlist_sets(SONGS, file, 1)] == [1, 1]
+    assert [len(queries.cases) for queries in playlist_sets(SONGS, file, 1)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from app.index.ngrams import words
 from app.text import fold
 from training.noise import corrupt
 
@@ -29,6 +31,17 @@ Said = tuple[str, set[str]]
 # How often each form is drawn, relative to the others that an item's facts allow.
 PODCAST_FORMS = {"topic": 3, "podcast_mood": 1, "podcast_mood_topic": 1}
 MUSIC_FORMS = {"mood": 3, "two_moods": 1, "genre": 2, "decade_genre": 2, "mood_genre": 1, "decade": 1}
+TEMPLATES = ("artist", "topic", *MUSIC_FORMS)
+
+
+def telling(phrases: dict[str, Any]) -> frozenset[str]:
+    """The folded words by which a text says what music is like: those of moods, genres and decades that no template has."""
+    genres = (name for genre, others in phrases["genres"].items() for name in (genre, *others["names"]))
+    moods = (name for mood, others in phrases["adjectives"].items() for name in (mood, *others))
+    decades = (name for others in phrases["decades"].values() for name in others)
+    templates = (template for form in TEMPLATES for template in phrases[form])
+    said, meant = ({w for text in texts for w in words(fold(text))} for texts in (templates, chain(genres, moods, decades)))
+    return frozenset(word for word in meant - said if word.isalnum() and not word.isdigit())
 
 
 class Describer:
@@ -41,6 +54,7 @@ class Describer:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.phrases: dict[str, Any] = json.loads(PHRASES.read_text(encoding="utf-8"))
+        self._telling = telling(self.phrases)
         self._say: dict[str, Callable[[dict[str, list[str]]], Said]] = {
             "playlist": self._playlist,
             "mood": self._mood,
@@ -53,6 +67,10 @@ class Describer:
             "podcast_mood": self._podcast_mood,
             "podcast_mood_topic": self._podcast_mood_topic,
         }
+
+    def tells(self, title: str) -> bool:
+        """Whether a folded title says something of the music it stands for (`sad indie`), or is a mere name (`lorem`)."""
+        return not self._telling.isdisjoint(words(title))
 
     def describe(self, facts: Facts, kind: str) -> tuple[str, Facts] | None:
         """A description in folded words with its constraint, or None when nothing but the item's name is known.

@@ -99,12 +99,12 @@ class Pairs:
             self.groups.append(group)
             self.cumulative.append(list(accumulate(1.0 + e.item.popularity / 33 for e in group)))
 
-    @staticmethod
-    def _playlists(path: Path | None) -> dict[tuple[str, str], list[str]]:
+    def _playlists(self, path: Path | None) -> dict[tuple[str, str], list[str]]:
+        """The titles that say what their songs are like; the others could only be learnt by heart."""
         members: dict[tuple[str, str], list[str]] = defaultdict(list)
         for row in read_rows(path) if path else ():
             name = fold(row["playlist"])
-            if sum(c.isalpha() for c in name) > 3 and not held_out(name):
+            if sum(c.isalpha() for c in name) > 3 and not held_out(name) and self.describer.tells(name):
                 members[fold(row["title"]), fold(row["artist"])].append(name)
         return members
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.domain import Item
 from app.text import fold
 from training.corpus import read_rows
+from training.embedder.describe import Describer
 from training.embedder.pairs import held_out
 from training.evaluation import cases
 from training.evaluation.cases import MAX_TRIES, SEED, Case
@@ -19,7 +20,7 @@ from training.evaluation.names import Names
 TITLE, ARTIST, PAIR = "clean title", "clean artist", "clean pair"
 ONE, TWO, PREFIX = "one typo", "two typos", "prefix"
 SEMANTIC, FRESH = "semantic", "semantic, held out"
-PLAYLIST, KEPT = "playlist title, trained on", "playlist title, held out"
+PLAYLIST, KEPT, MUTE = "playlist title, trained on", "playlist title, held out", "playlist title, a mere name"
 PREFIX_SHARE = 0.6  # of a title's characters
 MIN_PREFIXED = 5  # characters of a title that is cut
 MIN_TRACKS = 5  # of a playlist in the catalogue
@@ -81,7 +82,8 @@ def semantic_sets(items: Sequence[Item], count: int | None) -> Iterator[QuerySet
 def playlist_sets(items: Sequence[Item], file: Path, count: int) -> Iterator[QuerySet]:
     """Titles of playlists that hold at least `MIN_TRACKS` of the items, which are right; seeded where there are too many.
 
-    Those that the embedder trains on, which it may know by heart, and those that are kept from it.
+    Those that the embedder trains on, which it may know by heart, the tenth that is kept from it, and of the rest those that are
+    mere names, which are kept from it too.
     """
     known: dict[tuple[str, str], str] = {(fold(item.title), fold(item.artist)): item.id for item in items if item.artist}
     members: dict[str, set[str]] = defaultdict(set)
@@ -89,7 +91,12 @@ def playlist_sets(items: Sequence[Item], file: Path, count: int) -> Iterator[Que
         found = known.get((fold(row["title"] or ""), fold(row["artist"] or "")))
         if found and (title := fold(row["playlist"] or "")):
             members[title].add(found)
-    for name, kept in ((PLAYLIST, False), (KEPT, True)):
-        usable = sorted(title for title, ids in members.items() if len(ids) >= MIN_TRACKS and held_out(title) == kept)
+    tells = Describer(random.Random(SEED)).tells
+    for name in (PLAYLIST, KEPT, MUTE):
+        usable = sorted(title for title, ids in members.items() if len(ids) >= MIN_TRACKS and _sort(title, tells) == name)
         chosen = sorted(random.Random(SEED + 44).sample(usable, min(count, len(usable))))
         yield QuerySet(name, [Case(title, title, frozenset(members[title])) for title in chosen], described=True)
+
+
+def _sort(title: str, tells: Callable[[str], bool]) -> str:
+    return KEPT if held_out(title) else PLAYLIST if tells(title) else MUTE
