@@ -82,8 +82,8 @@ def semantic_sets(items: Sequence[Item], count: int | None) -> Iterator[QuerySet
 def playlist_sets(items: Sequence[Item], file: Path, count: int) -> Iterator[QuerySet]:
     """Titles of playlists that hold at least `MIN_TRACKS` of the items, which are right; seeded where there are too many.
 
-    Those that the embedder trains on, which it may know by heart, the tenth that is kept from it, and of the rest those that are
-    mere names, which are kept from it too.
+    Those that the embedder trains on, which it may know by heart, the tenth that is kept from it, and of the rest the mere
+    names, which are kept from it too.
     """
     known: dict[tuple[str, str], str] = {(fold(item.title), fold(item.artist)): item.id for item in items if item.artist}
     members: dict[str, set[str]] = defaultdict(set)
