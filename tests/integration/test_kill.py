@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from app.domain import IndexQuery
+from app.index.codes import FOLDER
+from app.index.edge_layout import FLAT
 from app.index.edge_live import LiveEdgeIndex
 from app.index.edge_writer import EdgeWriter
 from app.index.manifest import Manifest
@@ -40,12 +43,17 @@ def run_and_kill(directory: Path, first: int, after_s: float) -> list[tuple[str,
 
 @pytest.mark.parametrize(
     ("count", "dimensions", "kills"),
-    [pytest.param(1_000, 64, 5, id="small"), pytest.param(6_000, 512, 2, id="with a graph")],  # 12 MB of vectors get one
+    [
+        pytest.param(1_000, 64, 5, id="one open segment"),
+        pytest.param(6_000, 512, 2, id="a closed segment"),
+        pytest.param(FLAT + 100, 64, 2, id="codes"),
+    ],
 )
 async def test_nothing_acknowledged_is_lost(tmp_path: Path, count: int, dimensions: int, kills: int) -> None:
     """After each kill at a random moment the index opens, holds every acknowledged version, addition and removal."""
     build(tmp_path, count, dimensions)
     assert bool(list(tmp_path.rglob("id_tracker.mappings"))) is (count > 1_000)  # a segment that is not written to any more
+    assert (tmp_path / FOLDER).exists() is (count > FLAT)
     draw = random.Random(20261124)
     there: dict[int, bool] = {}  # round → whether its additions must be there; rounds in doubt are left out
     last = 0
@@ -64,6 +72,8 @@ async def check(index: LiveEdgeIndex, there: dict[int, bool], last: int) -> None
     versions = [int(item.title.split()[-1]) for item in await index.get([item.id for item in replaced(0)])]
     assert len(versions) == REPLACED
     assert set(versions) <= {last, last + 1}  # of the round under way some may be written
+    [(best, *_)] = await index.query([IndexQuery("", vectors(REPLACED + ADDED, index.dimensions)[REPLACED], 10)])
+    assert best.item.title.endswith(" 0")  # the first of some round's: found by its embedding, by its code where there are any
     for number, expected in there.items():
         held = await index.get([item.id for item in added(number)])
         assert sorted(held, key=str) == (sorted(added(number), key=str) if expected else []), number
