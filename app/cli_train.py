@@ -203,6 +203,9 @@ def train_embedder(
     catalogue: Tables,
     out: Out,
     playlists: Annotated[Path | None, typer.Option(help="TSV of playlist, artist, title: semantic queries.")] = None,
+    every_playlist: Annotated[
+        bool, typer.Option("--every-playlist", help="Learn titles without a word of moods, genres or decades too: by heart.")
+    ] = False,
     share: Shares = None,
     init: Annotated[Path | None, typer.Option(help="Saved sentence-transformers model to continue from.")] = None,
     layers: Annotated[
@@ -249,7 +252,7 @@ def train_embedder(
         shape: dict[str, Any] = {"layers": layers} if layers else {}
         given = EmbedderRun(
             **length, **shape, batch_size=batch_size, lr=lr, precision=precision.value, checkpoint_minutes=checkpoint_minutes,
-            compile=compile is not False, chunk=chunk, hard=hard, workers=workers,
+            compile=compile is not False, chunk=chunk, hard=hard, workers=workers, every_playlist=every_playlist,
         )  # fmt: skip
         run(catalogue, share or [1.0] * len(catalogue), playlists, out, given, init, layers)
     if repository and beforehand.is_main():

@@ -133,7 +133,7 @@ def hard_negatives(model: SentenceTransformer) -> None:
 
 def playlists(folder: Path) -> None:
     """How many of the drawn titles are kept for evaluation or are mere names, and how many of all titles are kept."""
-    titles = [f"{a} {b} mix" for a in ("acoustic", "summer", "rainy", "garage", "jazz") for b in "abcdefghijkl"]
+    titles = [f"{a} {b} mix" for a in ("mellow", "summer", "rainy", "garage", "jazz") for b in "abcdefghijkl"]
     mute = [f"lorem {b}" for b in "abcdefghijkl"]
     rows = "".join(f"{title}\t\tAdele\tHello\n" for title in (*titles, *mute))
     (folder / "playlists.tsv").write_text("playlist\tdescription\tartist\ttitle\n" + rows)
@@ -141,6 +141,10 @@ def playlists(folder: Path) -> None:
     pairs = Pairs([folder / "one.csv"], [1.0], folder / "playlists.tsv", 7)
     drawn = {p.query for p in (pairs.draw() for _ in range(3000))}
     kept = [title for title in titles if held_out(title)]
+    every = Pairs([folder / "one.csv"], [1.0], folder / "playlists.tsv", 7, every_playlist=True)
+    by_heart = {p.query for p in (every.draw() for _ in range(3000))} & set(mute)
+    assert not every.left_out
+    say("names", left_out=sorted(pairs.left_out), by_heart=sorted(by_heart), unkept=[t for t in mute if not held_out(t)])
     say("playlists", kept=len(kept), drawn=len(drawn & set(titles)), both=len(drawn & {*kept, *mute}))
 
 

@@ -67,6 +67,12 @@ def test_playlist_titles_kept_for_evaluation_are_never_drawn(found: Found) -> No
     assert playlists["drawn"] == 60 - playlists["kept"]
 
 
+def test_mere_names_of_playlists_are_learnt_only_where_that_is_wanted(found: Found) -> None:
+    """A title that says nothing of its songs is left out and counted; with `every_playlist` it is drawn."""
+    names = found["names"]
+    assert names["left_out"] == names["by_heart"] == names["unkept"] != []
+
+
 @pytest.mark.parametrize("family", ["bert, first token", "roberta", "distilbert", "mpnet"])
 def test_every_family_exports(found: Found, family: str) -> None:
     """The graphs of each encoder family must compute what sentence-transformers computes, padding included."""

@@ -81,12 +81,23 @@ def facts_of(item: Item, playlists: tuple[str, ...] = ()) -> Facts:
 
 
 class Pairs:
-    """Draws pairs: names (as typed, misspelt or half typed) and descriptions (moods, genres, decades, topics, playlists)."""
+    """Draws pairs: names (as typed, misspelt or half typed) and descriptions (moods, genres, decades, topics, playlists).
 
-    def __init__(self, catalogues: list[Path], shares: list[float], playlists: Path | None, seed: int) -> None:
+    Args:
+        playlists: TSV of playlist, artist and title, or none.
+        every_playlist: mere names of playlists are drawn too, which can only be learnt by heart.
+
+    Attributes:
+        left_out: mere names of playlists that are not drawn.
+    """
+
+    def __init__(
+        self, catalogues: list[Path], shares: list[float], playlists: Path | None, seed: int, every_playlist: bool = False
+    ) -> None:
         self.rng = random.Random(seed)
         self.describer = Describer(self.rng)
-        lists = self._playlists(playlists)
+        self.left_out: set[str] = set()
+        lists = self._playlists(playlists, every_playlist)
         self.groups: list[list[Entry]] = []
         self.cumulative: list[list[float]] = []
         self.shares = shares
@@ -99,13 +110,17 @@ class Pairs:
             self.groups.append(group)
             self.cumulative.append(list(accumulate(1.0 + e.item.popularity / 33 for e in group)))
 
-    def _playlists(self, path: Path | None) -> dict[tuple[str, str], list[str]]:
-        """The titles that say what their songs are like; the others could only be learnt by heart."""
+    def _playlists(self, path: Path | None, every: bool) -> dict[tuple[str, str], list[str]]:
+        """The titles of the playlists that a song, by folded title and artist, is on."""
         members: dict[tuple[str, str], list[str]] = defaultdict(list)
         for row in read_rows(path) if path else ():
             name = fold(row["playlist"])
-            if sum(c.isalpha() for c in name) > 3 and not held_out(name) and self.describer.tells(name):
+            if sum(c.isalpha() for c in name) <= 3 or held_out(name):
+                continue
+            if every or self.describer.tells(name):
                 members[fold(row["title"]), fold(row["artist"])].append(name)
+            else:
+                self.left_out.add(name)
         return members
 
     def draw(self) -> Pair:

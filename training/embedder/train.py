@@ -54,6 +54,7 @@ class EmbedderRun(Run):
     max_tokens: int = 40
     dimensions: tuple[int, ...] = (256, 192, 128, 64)  # Matryoshka; those longer than the model's embeddings are left out
     hard: float = 0.3  # share of a batch that another item of it is easily taken for; needs weights to start from
+    every_playlist: bool = False  # titles that say nothing of their songs are learnt too
     chunk: int | None = None  # texts whose activations are kept; None: all of the (micro-)batch
 
 
@@ -195,7 +196,7 @@ def train(
     torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
     state = read_state(out)
-    pairs = Pairs(catalogues, shares, playlists, run.seed)
+    pairs = Pairs(catalogues, shares, playlists, run.seed, run.every_playlist)
     source = out / "model" if state else init
     if source is None and made.is_main_process:
         new_model(run, pairs, out)
@@ -208,6 +209,9 @@ def train(
     task.network.float().set_attn_implementation("eager" if made.device.type == "cpu" else "sdpa")
     count = sum(map(len, pairs.groups))
     made.print(f"{count:,} items, {task.network.num_parameters() / 1e6:.1f} M parameters")
+    if pairs.left_out:
+        some = ", ".join(sorted(pairs.left_out)[:3])
+        made.print(f"{len(pairs.left_out):,} playlist titles say nothing of their songs and are not learnt ({some}, …)")
     if mined is not None:
         made.print(f"{mined:,} of them are easily taken for others")
     Loop(task, run, out, made, state).train()

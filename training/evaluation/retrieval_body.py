@@ -21,10 +21,10 @@ DESCRIBED = (
     "`tests/semantic_queries.jsonl`, where some had been seen when the first phrases of `training/embedder/phrases.json` were "
     "written, and of `tests/semantic_queries_fresh.jsonl`, whose writer had not seen the phrases, nor theirs these "
     "queries; ten of the former have fewer than ten answers, so 0.90 is all they allow. Right is every item with the listed "
-    "facts. Playlist titles: right are the songs that the playlist holds, at least five of the catalogue. Nine tenths of the "
-    "playlists are among the embedder's training pairs, and many of those titles it knows by heart, those that say nothing "
-    "of their songs too: only the held-out tenth says how it understands a title. Precision: share of right items in the "
-    "first ten; any: queries with one."
+    "facts. Playlist titles: right are the songs that the playlist holds, at least five of the catalogue. Nine tenths of those "
+    "that say what their songs are like are among the embedder's training pairs, and many of them it knows by heart: only the "
+    "held-out tenth says how it understands a title. Mere names (`lorem`) are not trained on since 2026-11-27; the weights "
+    "before, which training went on from, knew them. Precision: share of right items in the first ten; any: queries with one."
 )
 COST = (
     "Latency is one query at a time in one process on two CPU cores, embedding and correction included where a row uses them, "
