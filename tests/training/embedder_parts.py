@@ -133,8 +133,8 @@ def hard_negatives(model: SentenceTransformer) -> None:
 
 def playlists(folder: Path) -> None:
     """How many of the drawn titles are kept for evaluation or are mere names, and how many of all titles are kept."""
-    titles = [f"{a} {b} mix" for a in ("mellow", "summer", "rainy", "garage", "jazz") for b in "abcdefghijkl"]
-    mute = [f"lorem {b}" for b in "abcdefghijkl"]
+    titles = [f"{a} {b} mix" for a in ("mellow", "summer", "rainy", "garage", "jazz") for b in range(12)]
+    mute = [f"lorem {b}" for b in range(12)]
     rows = "".join(f"{title}\t\tAdele\tHello\n" for title in (*titles, *mute))
     (folder / "playlists.tsv").write_text("playlist\tdescription\tartist\ttitle\n" + rows)
     (folder / "one.csv").write_text("title,artist\nHello,Adele\n")
