@@ -144,7 +144,7 @@ def playlists(folder: Path) -> None:
     every = Pairs([folder / "one.csv"], [1.0], folder / "playlists.tsv", 7, every_playlist=True)
     by_heart = {p.query for p in (every.draw() for _ in range(3000))} & set(mute)
     assert not every.left_out
-    say("names", left_out=sorted(pairs.left_out), by_heart=sorted(by_heart), unkept=[t for t in mute if not held_out(t)])
+    say("names", left_out=sorted(pairs.left_out), by_heart=sorted(by_heart), unkept=sorted(t for t in mute if not held_out(t)))
     say("playlists", kept=len(kept), drawn=len(drawn & set(titles)), both=len(drawn & {*kept, *mute}))
 
 
