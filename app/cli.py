@@ -157,6 +157,19 @@ def bench_budget(
         run(queries, out, console)
 
 
+@bench.command("protocols")
+def bench_protocols(
+    calls: Annotated[int, typer.Option(help="Calls to each model by each protocol, a round.", min=10)] = 1_000,
+    rounds: Annotated[int, typer.Option(help="Rounds, in turn.", min=1)] = 5,
+    out: Annotated[Path | None, typer.Option(help="Markdown file whose section is replaced, docs/performance.md.")] = None,
+) -> None:
+    """Ask one Triton by gRPC and by HTTP, in turn: what a call takes, and what it costs the process that asks."""
+    with extra("dev"):
+        from loadtest.protocols import main as run
+
+        run(calls, rounds, out, console)
+
+
 @bench.command("scale")
 def bench_scale(
     rows: Annotated[int, typer.Option(help="Rows of the catalogue, drawn from the demo's vocabulary.", min=1_000)] = 1_000_000,
