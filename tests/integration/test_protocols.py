@@ -15,6 +15,8 @@ def test_both_protocols_answer_alike(tmp_path: Path) -> None:
     command = [SEARCHBAR, "bench", "protocols", "--calls", "10", "--rounds", "1", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^\| `(\w+)` \| [\d,]+ µs, [\d,]+ µs \| [\d,]+ µs, [\d,]+ µs \|$", done.stdout, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| [\d,]+ µs, [\d,]+ µs \| [\d,]+ µs, [\d,]+ µs \|$", out.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert rows == ["embedder", "speller"]
-    assert all(row in out.read_text(encoding="utf-8") for row in done.stdout.strip().splitlines())
+    assert "| `speller` |" in done.stderr
