@@ -83,7 +83,7 @@ def playlist_sets(items: Sequence[Item], file: Path, count: int) -> Iterator[Que
     """Titles of playlists that hold at least `MIN_TRACKS` of the items, which are right; seeded where there are too many.
 
     Those that the embedder trains on, which it may know by heart, the tenth that is kept from it, and of the rest the mere
-    names, which are kept from it too.
+    names, which only training before 2026-11-27 has drawn.
     """
     known: dict[tuple[str, str], str] = {(fold(item.title), fold(item.artist)): item.id for item in items if item.artist}
     members: dict[str, set[str]] = defaultdict(set)
