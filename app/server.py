@@ -26,6 +26,7 @@ from app.connections import Connection, Connections, Limits
 from app.errors import SetupError
 from app.garbage import Garbage
 from app.gateway import Gateway
+from app.realtime import realtime
 from app.settings import Settings
 from app.stack import running
 from app.tls import check_server_tls
@@ -194,7 +195,7 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
     """Start the stack, announce the URL, serve until SIGINT or SIGTERM, stop everything.
 
     Raises:
-        SetupError, IndexUnavailable: see `stack.running`.
+        SetupError, IndexUnavailable: see `stack.running`, and `realtime.realtime` where that is set.
     """
     async with AsyncExitStack() as cleanup:
         access = Access.of(settings)
@@ -218,6 +219,8 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         if stack.gateway.admission is not None and access.open and tracer is None:
             server.shared.door = AtTheDoor(stack.gateway.admission, access.headers)
         server.config.ssl_certfile, server.config.ssl_keyfile = settings.tls_cert, settings.tls_key
+        if settings.realtime:
+            cleanup.enter_context(realtime())
         host, port = sock.getsockname()[:2]
         scheme = "https" if access.https else "http"
         console.print(EXAMPLES.format(url=f"{scheme}://{host}:{port}"), highlight=False, soft_wrap=True)

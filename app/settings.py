@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     cache_ttl_s: float = Field(600.0, gt=0, description="how long an answer is kept")
     receive_s: float = Field(10.0, gt=0, description="time a client has to send a request's headers, and again its body")
     max_connections: int = Field(2048, ge=1, description="connections open at once; those over it are answered 429")
+    realtime: bool = Field(
+        False,
+        description="real-time priority for the event loop: refusals without delay; takes root, CAP_SYS_NICE or rtprio",
+    )
     drain_s: float = Field(0.0, ge=0, description="how long to go on answering, not ready any more, after SIGTERM")
     max_body_bytes: int = Field(64 * 1024, ge=1024, description="largest request body accepted")
     admin_key: SecretStr | None = Field(

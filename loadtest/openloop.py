@@ -7,7 +7,8 @@ Closed loop (`saturate`): so many callers, each sending its next request when it
 
 No task, future or timer of its own for a request: answers come by callback, and one timer a run sends what is due. Where
 more is due in a millisecond than one request, an open loop sleeps between two looks, instead of being woken for each answer:
-that takes half the processor time from the server, and adds up to a millisecond to what is measured.
+that takes less processor time from the server, and adds up to a millisecond to what is measured. It does not wait for a core
+that the server has, where the machine lets it have real-time priority (`priority`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
+
+from app.errors import SetupError
+from app.realtime import allowed, realtime
 
 FAILED = 0  # the status of a request without an answer
 SWEEP_S = 0.1  # between two looks for requests past their time
@@ -299,7 +303,7 @@ async def drive(
         else:
             loop.call_later(max(TICK_S, start + upcoming[0] - time.perf_counter()), send_what_is_due)
 
-    with uncollected():
+    with uncollected(), ahead():
         send_what_is_due()
         await run.over.wait()
     pool.close()
@@ -353,6 +357,20 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@contextmanager
+def ahead() -> Iterator[None]:
+    """Before what is measured where that is allowed: time that the generator waits for a core is no latency of the server's."""
+    with ExitStack() as priority:
+        with suppress(SetupError):
+            priority.enter_context(realtime())
+        yield
+
+
+def priority() -> str:
+    """The priority that `drive` has on this machine, in words."""
+    return "real-time priority" if allowed() else "no priority: what it waits for a core is charged to the server"
 
 
 def arrivals(rate_per_s: float, duration_s: float, seed: int | None) -> Iterator[float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.openloop import Sample
+from loadtest.openloop import Sample, priority
 from loadtest.scenarios import Scenario
 
 PERCENTS = (50, 90, 99, 100)
@@ -116,7 +116,7 @@ def write(scenario: Scenario, samples: Sequence[Sample], found: Figures, makeup:
         table.writeheader()
         table.writerows(rows)
     wrong = missed(scenario, found)
-    body = {"scenario": asdict(scenario), "traffic": makeup, "figures": asdict(found), "missed": wrong}
+    body = {"scenario": asdict(scenario), "generator": priority(), "traffic": makeup, "figures": asdict(found), "missed": wrong}
     (out / f"{scenario.name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     picture = out / f"{scenario.name}.png"
     plot(scenario, samples, rows, picture)
@@ -187,6 +187,6 @@ def lines(found: Figures) -> list[tuple[str, str]]:
         ("failures", ", ".join(f"{count} × {kind}" for kind, count in found.failures.items()) or "none"),
         ("cache", "off" if found.hit_rate is None else f"{100 * found.hit_rate:.0f} % of lookups hit or shared"),
         *((f"processor time a request, {name}", f"{ms:.2f} ms") for name, ms in found.cpu_ms.items() if ms >= 0.01),
-        ("processor time a request, generator", f"{found.generator_ms:.2f} ms"),
+        ("processor time a request, generator", f"{found.generator_ms:.2f} ms; {priority()}"),
     ]
     return shown
