@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import time
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -49,9 +49,10 @@ TRITON = """
 # An idle connection lives longer here than in the pools of clients and load balancers (60 s is common): who closes first must
 # not be the server, or a request crosses the closing on the wire and is lost.
 KEEP_ALIVE_S = 75
-EARS = 8  # connections accepted in a turn of the event loop
+AT_ONCE = 64  # connections accepted in a turn of the event loop, at most
 GRACE_S = 10  # for what is under way when the server stops; then it is answered 503
 LAST_CALLS = 10  # of 0.05 s, for what is sent on connections that are open, before those without a request are closed
+GREETED_S = 0.5  # for connections that were accepted last to come about, TLS included
 CHECK_TICKS = 5  # of 0.1 s, between looks at connections that take too long
 SO_ATTACH_FILTER, BPF_RETURN = 26, 0x06  # Linux; linux/filter.h
 OTHER_DESCRIPTORS = 256  # of the index, of Triton's pipes and channels
@@ -72,15 +73,6 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise SetupError(f"cannot serve on {host}:{port} ({exc.strerror}): stop what uses it or give another --port") from exc
     return sock
-
-
-def ears(listening: socket.socket, cleanup: ExitStack | AsyncExitStack) -> list[socket.socket]:
-    """`listening` as often as connections are to be accepted in one turn of the event loop, the others closed by `cleanup`.
-
-    libuv accepts one in a turn for each time that it is told to listen. Of 256 that come at once to a busy server the last
-    would be answered a second late, be it with a refusal.
-    """
-    return [listening, *(cleanup.enter_context(listening.dup()) for _ in range(EARS - 1))]
 
 
 def allow_descriptors(connections: int) -> None:
@@ -129,6 +121,8 @@ class Server(uvicorn.Server):
         self._gateway = gateway
         self._drain_s = drain_s
         self._leave_at: float | None = None
+        self._ears: list[socket.socket] = []
+        self._greeted: set[asyncio.Task[object]] = set()
         gateway.telemetry.connections.set_function(lambda: len(self.server_state.connections))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -152,31 +146,62 @@ class Server(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server.startup`; connections that come at once are accepted at once.
+
+        libuv accepts one in a turn of the event loop. Of 256 that come to a busy server the last would be answered a second
+        late, be it with a refusal.
+        """
+        await super().startup(sockets)
+        for sock in sockets or ():
+            ear = sock.dup()
+            ear.setblocking(False)
+            self._ears.append(ear)
+            asyncio.get_running_loop().add_reader(ear, self._hear, ear)
+
+    def _hear(self, ear: socket.socket) -> None:
+        with suppress(OSError):  # nobody waits any more; or no more files may be open, which libuv sees to
+            for _ in range(AT_ONCE):
+                self._greet(ear.accept()[0])
+
+    def _greet(self, connection: socket.socket) -> None:
+        """Serve a connection that was accepted."""
+        protocol = partial(self.shared.protocol, self.config, self.server_state, self.lifespan.state)
+        connection.setblocking(False)
+        greeting = asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=self.config.ssl)
+        task: asyncio.Task[object] = asyncio.create_task(greeting)
+        self._greeted.add(task)
+        task.add_done_callback(self._was_greeted)
+
+    def _was_greeted(self, task: asyncio.Task[object]) -> None:
+        self._greeted.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.debug("a connection did not come about: %r", failure)  # a client that gave up, or whose TLS is another
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server.shutdown`; first those are let in who have connected, and those answered who have sent."""
         self._gateway.draining = self.shared.draining = True
-        await self._accept_the_last(sockets or [])
+        await self._accept_the_last()
         for _ in range(LAST_CALLS):
             if self.server_state.connections and not self.force_exit:
                 await asyncio.sleep(0.05)
         await super().shutdown(sockets)
 
-    async def _accept_the_last(self, sockets: list[socket.socket]) -> None:
+    async def _accept_the_last(self) -> None:
         """Stop listening. Closing a socket resets the connections in its backlog: it is emptied first, and kept so."""
-        kept = [sock.dup() for sock in sockets]
+        for ear in self._ears:
+            asyncio.get_running_loop().remove_reader(ear)
         for server in self.servers:
             server.close()
-        protocol = partial(self.shared.protocol, self.config, self.server_state, self.lifespan.state)
-        accepted = []
-        for sock in kept:
-            drop_newcomers(sock)
-            sock.setblocking(False)
+        for ear in self._ears:
+            drop_newcomers(ear)
             with suppress(BlockingIOError):
                 while True:
-                    accepted.append(sock.accept()[0])
-            sock.close()
-        for connection in accepted:
-            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+                    self._greet(ear.accept()[0])
+            ear.close()
+        self._ears.clear()
+        if self._greeted:
+            await asyncio.wait(self._greeted, timeout=GREETED_S)
 
 
 def drop_newcomers(listening: socket.socket) -> None:
@@ -229,4 +254,4 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
             console.print(TRITON.format(**where), highlight=False, soft_wrap=True)
         server.garbage = Garbage(time.monotonic())
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        await server.serve(sockets=ears(sock, cleanup))
+        await server.serve(sockets=[sock])
