@@ -6,10 +6,13 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
+import trustme
 import uvloop
 
 from app.adaptive_limit import AdaptiveLimit
@@ -94,10 +97,11 @@ async def eventually(holds) -> bool:
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, limits: Limits, drain_s: float = 0.0) -> AsyncIterator[Served]:
+async def serving(gateway: Gateway, limits: Limits, drain_s: float = 0.0, tls: Path | None = None) -> AsyncIterator[Served]:
     sock = listen("127.0.0.1", 0)
     port = sock.getsockname()[1]
     server = Server(create_app(gateway, admin_key=KEY), gateway, limits, drain_s)
+    server.config.ssl_certfile = tls  # certificate and key in one file
     task = asyncio.create_task(server.serve(sockets=[sock]))
     assert await eventually(lambda: server.started)
     try:
@@ -383,6 +387,33 @@ class TestStopping:
             answers = [answer for hammered in await asyncio.gather(*hammers) for answer in hammered]
             assert len(answers) > 50 and set(answers) == {b"HTTP/1.1 200 OK"}
             await asyncio.wait_for(served.task, 15)
+
+    @pytest.mark.parametrize("secure", [False, True])
+    async def test_who_connects_in_the_last_moment_is_answered(self, gateway: Gateway, tmp_path: Path, secure: bool) -> None:
+        """Connections that nobody had accepted when listening ends, by TLS where that is spoken."""
+        ca, pem = trustme.CA(), tmp_path / "server.pem"
+        ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
+        context = ssl.create_default_context()
+        ca.configure_trust(context)
+        came: list[socket.socket] = []
+
+        def ask(connection: socket.socket) -> bytes:
+            with connection, context.wrap_socket(connection, server_hostname="127.0.0.1") if secure else connection as asked:
+                asked.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+                return asked.recv(4096).partition(b"\r\n")[0]
+
+        async with serving(gateway, Limits(), tls=pem if secure else None) as served:
+            accept_the_last = served.server._accept_the_last
+
+            async def come_and_accept() -> None:
+                came.extend(socket.create_connection(("127.0.0.1", served.port), 10) for _ in range(5))
+                await accept_the_last()
+
+            served.server._accept_the_last = come_and_accept  # type: ignore[method-assign]
+            served.server.handle_exit(signal.SIGINT, None)
+            assert await eventually(lambda: came != [])
+            answers = await asyncio.gather(*(asyncio.to_thread(ask, connection) for connection in came))
+        assert set(answers) == {b"HTTP/1.1 200 OK"} and len(answers) == 5
 
     async def test_patience_ends(self, gateway: Gateway, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever is still not answered after the grace is told so: 503, not 500."""
