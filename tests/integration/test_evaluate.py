@@ -62,7 +62,7 @@ def test_retrieval_is_measured_on_the_charts_of_a_data_directory_too(tmp_path: P
     columns = "artist\ttitle\talbum\tyear\tgenre\tbillboard_weeks\n"
     charts = "".join(f"{artist}\t{title}\t\t1999\tpop\t20\n" for artist, title in songs)
     (tmp_path / "charts.tsv").write_text(columns + charts, encoding="utf-8")
-    listed = "".join(f"Precious Things\t\t{artist}\t{title}\n" for artist, title in songs)
+    listed = "".join(f"{name}\t\t{artist}\t{title}\n" for name in ("Sad Things", "Lorem") for artist, title in songs)
     (tmp_path / "playlists.tsv").write_text("playlist\tdescription\tartist\ttitle\n" + listed, encoding="utf-8")
     out, pictures = tmp_path / "R.md", tmp_path / "pictures"
     done = evaluate("--quick", "--only", "retrieval", "--data", tmp_path, "--out", out, "--pictures", pictures)
@@ -72,6 +72,7 @@ def test_retrieval_is_measured_on_the_charts_of_a_data_directory_too(tmp_path: P
     demo, charts = text.split("### Charts: 6 items")
     assert re.search(r"\| semantic, held out \(30\): precision@10 \|", demo)
     assert "playlist title, trained on (1): precision@10" in charts and "playlist title" not in demo
+    assert "playlist title, a mere name (1): precision@10" in charts
     assert "(pictures/retrieval.png)" not in text and f"({pictures}/retrieval.png)" in charts
     assert (pictures / "retrieval.png").read_bytes().startswith(b"\x89PNG")
     for row in ("sparse only", "fused", "fused and corrected", "rapidfuzz, all names"):
