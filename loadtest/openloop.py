@@ -34,6 +34,7 @@ FAILED = 0  # the status of a request without an answer
 SWEEP_S = 0.1  # between two looks for requests past their time
 TICK_S = 0.001  # what uvloop's timers resolve; a shorter pause would be a busy wait
 BURST = 32  # most requests sent in a row: a generator that has fallen behind still reads answers
+LENGTH = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"  # the last lines of a request with a body
 NAPPING_PER_S = 1 / TICK_S  # requests due, from which on answers wait for the next tick
 
 
@@ -55,9 +56,6 @@ class Request:
         if self.body is None:
             return head("GET", self.path, host, self.headers) + b"\r\n"
         return head("POST", self.path, host, self.headers) + LENGTH % len(self.body) + self.body
-
-
-LENGTH = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
 
 @lru_cache(maxsize=1024)
@@ -362,9 +360,9 @@ def uncollected() -> Iterator[None]:
 @contextmanager
 def ahead() -> Iterator[None]:
     """Before what is measured where that is allowed: time that the generator waits for a core is no latency of the server's."""
-    with ExitStack() as priority:
+    with ExitStack() as meanwhile:
         with suppress(SetupError):
-            priority.enter_context(realtime())
+            meanwhile.enter_context(realtime())
         yield
 
 
