@@ -1,27 +1,28 @@
 """Python's cycle collector, kept away from requests.
 
 By itself it looks at young objects for every 700 that come to be more than go, and now and then at all of them: with full
-caches that stopped every request for 70 to 220 ms, every two seconds or so (docs/performance.md). Nearly everything here goes
-by reference counting; what is left in cycles, some dozens of objects a second, can wait for a moment without requests.
+caches that stopped every request for 70 to 220 ms, every two seconds or so (docs/performance.md). A look at the young alone
+takes as long as there are requests under way: with a hundred searches 4 to 12 ms, and it finds nothing. Nearly everything here
+goes by reference counting; so what is new is looked at when nothing is under way, and under a load that leaves no such moment
+it is put with what is not looked at any more (`gc.freeze`, which takes a microsecond), as long as looks find next to nothing.
 """
 
 from __future__ import annotations
 
 import gc
 
-YOUNG = 5_000  # objects that may come to be before the youngest are looked at; 20,000 took 8 ms
-NEVER = 1_000_000  # collections of the youngest before the collector would look at older ones by itself
-CROWD = 4  # collections of the youngest after which what is new is looked at whoever waits: some 20,000 objects, 8 ms
+CROWD = 5_000  # objects more than after the last look that are new: a look at them would take 2 ms without requests
+NEXT_TO_NOTHING = 200  # objects in cycles that one look finds; where it finds more, nothing is put aside unseen
 NEW_EVERY_S = 2.0  # between looks at what is new, at a moment when nothing is under way …
-ALL_EVERY_S = 600.0  # … and at all that has come since the last such look …
+ALL_EVERY_S = 600.0  # … and at all that has come since the last such look, but for what was put aside …
 PATIENCE = 10  # … each after so many times as long at any moment
 
 
 class Garbage:
-    """Collects when it is told the time.
+    """Collects when it is told the time, and never else.
 
     What is new is looked at often, and before it is so much that the look takes long; all of it now and then; what has outlived
-    that is left alone.
+    that, or was too much at a time, is left alone.
 
     Args:
         now: seconds that never go back.
@@ -30,17 +31,21 @@ class Garbage:
     def __init__(self, now: float) -> None:
         """Takes over from Python's own schedule, in all of this process."""
         self._looked_at_new = self._looked_at_all = now
+        self._tidy = True
+        gc.disable()
         self._collect_all()
-        gc.set_threshold(YOUNG, NEVER, NEVER)
 
     def tick(self, now: float, idle: bool) -> None:
         """Called every now and then; `idle`: no request is under way."""
+        crowd = gc.get_count()[0] >= CROWD
         if due(now - self._looked_at_all, ALL_EVERY_S, idle):
             self._looked_at_new = self._looked_at_all = now
             self._collect_all()
-        elif gc.get_count()[1] >= CROWD or due(now - self._looked_at_new, NEW_EVERY_S, idle):
+        elif due(now - self._looked_at_new, NEW_EVERY_S, idle) or (crowd and not self._tidy):
             self._looked_at_new = now
-            gc.collect(1)
+            self._tidy = gc.collect(1) <= NEXT_TO_NOTHING
+        elif crowd:
+            gc.freeze()
 
     def _collect_all(self) -> None:
         gc.collect()

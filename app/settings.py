@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     triton_device: Literal["cpu", "cuda"] = Field(
         "cpu", description="what the embedded Triton's models run on; cuda is an NVIDIA GPU (docs/deploy.md)"
     )
+    triton_priority: Literal["idle", "low"] = Field(
+        "idle", description="of the embedded Triton: idle never keeps a core from the gateway; low: nice 10 (docs/deploy.md)"
+    )
     model_repository: Path = Field(ROOT / "triton" / "models", description="model repository of the embedded Triton")
     reranker: Path = Field(ROOT / "app" / "data" / "reranker.json", description="weights of the candidate reranker")
     deadline_s: float = Field(2.0, gt=0, description="time a request has; a search leaves out what is later")

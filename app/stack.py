@@ -32,6 +32,7 @@ from app.tracing import triton_arguments
 from app.triton_health import Canary
 from app.triton_http import SCHEME as HTTP
 from app.triton_http import TritonHttp
+from app.triton_launcher import LOW
 from app.triton_sagemaker import SCHEME as SAGEMAKER
 from app.triton_sagemaker import SageMakerBackend
 from app.triton_server import EmbeddedTriton, Ports
@@ -92,6 +93,7 @@ def embedded(
     *,
     canary: Canary | None,
     device: str = "cpu",
+    priority: str = LOW,
     ports: Ports | None = None,
     extra_args: Sequence[str] = (),
 ) -> EmbeddedTriton:
@@ -107,6 +109,7 @@ def embedded(
         models=(speller.MODEL, embedder.MODEL),
         config_name=ONE_PROCESS_CUDA if device == "cuda" else ONE_PROCESS,
         canary=canary,
+        priority=priority,
         ports=ports,
         extra_args=["--disable-auto-complete-config", *extra_args],
     )
@@ -125,7 +128,13 @@ async def inference(settings: Settings) -> AsyncIterator[tuple[InferenceBackend,
         url = settings.triton
         if url is None:
             arguments = triton_arguments(settings)
-            triton = embedded(settings.model_repository, canary=canary, device=settings.triton_device, extra_args=arguments)
+            triton = embedded(
+                settings.model_repository,
+                canary=canary,
+                device=settings.triton_device,
+                priority=settings.triton_priority,
+                extra_args=arguments,
+            )
             cleanup.push_async_callback(triton.stop)
             await triton.start()
             url = triton.http_url

@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.usable, self._transport = False, None
+        del self._parser  # it refers to this: whoever goes by reference counting needs no cycle collector (`garbage.py`)
         self._fail(Lost(f"connection lost: {exc or 'closed by the server'}", self._begun))
 
     def data_received(self, data: bytes) -> None:
@@ -174,7 +175,7 @@ class TritonHttp:
             SetupError: it is not; the message names the setting.
         """
         try:
-            await self._get("/v2/health/live")
+            await self.get("/v2/health/live")
         except Lost as exc:
             if exc.begun:
                 raise SetupError(
@@ -185,7 +186,7 @@ class TritonHttp:
 
     async def ready(self, model: str) -> bool:
         try:
-            return (await within(self._get(f"/v2/models/{model}/ready"), 1.0, "late")).status == 200
+            return (await within(self.get(f"/v2/models/{model}/ready"), 1.0, "late")).status == 200
         except (OSError, Lost, SearchbarError):
             return False
 
@@ -195,7 +196,13 @@ class TritonHttp:
             connection.close()
         self._idle.clear()
 
-    async def _get(self, path: str) -> Answer:
+    async def get(self, path: str) -> Answer:
+        """Anything but an inference.
+
+        Raises:
+            OSError, Lost: nobody is there, or does not stay until the answer is complete.
+            DeadlineExceeded: there is none within 5 s.
+        """
         return await within(self._exchange(f"GET {path} {self._lines}\r\n".encode()), CALL_S, "no answer in time")
 
     async def _exchange(self, request: bytes) -> Answer:

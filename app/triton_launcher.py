@@ -29,14 +29,35 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SHM = Path("/dev/shm")  # where glibc's shm_open puts its files
 _TMP = Path("/tmp")  # hard-coded in Triton's python backend
-_NICE = 10  # the gateway comes first, refusals above all; the models have what it leaves (docs/adr/0019-admission.md)
+IDLE, LOW = "idle", "low"
+_NICE = 10
 
 
-def yield_to_the_owner() -> None:
-    """Lowers the priority of this process and what it starts, within its session and, where Linux groups by session, of it."""
-    os.nice(_NICE)
-    with suppress(OSError):  # a kernel without autogroups
-        Path("/proc/self/autogroup").write_text(str(_NICE))
+def leave_the_terminal(priority: str) -> None:
+    """Ctrl-C is for the gateway, which stops the server in its own order.
+
+    `IDLE` counts among the gateway's processes alone: Linux groups by session, and weighs the groups, before it looks at that.
+    """
+    if priority == IDLE:
+        os.setpgid(0, 0)
+    else:
+        os.setsid()
+        with suppress(OSError):  # a kernel without autogroups
+            Path("/proc/self/autogroup").write_text(str(_NICE))
+
+
+def yield_to_the_owner(priority: str) -> None:
+    """The gateway comes first, refusals above all; the models have what it leaves (docs/adr/0019-admission.md).
+
+    What this process starts inherits it.
+
+    Args:
+        priority: `IDLE`, and whatever else wakes has the core at once; `LOW`, and it waits for the slice to end, at most.
+    """
+    if priority == IDLE:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(_NICE)
 
 
 def _namespace_prefix() -> str:
@@ -125,9 +146,10 @@ def is_dead_child(pid: int, parent: int) -> bool:
 class Launcher:
     """One server's life, from fork to the last swept file."""
 
-    def __init__(self, owner: int, grace_s: float, command: list[str]) -> None:
+    def __init__(self, owner: int, grace_s: float, priority: str, command: list[str]) -> None:
         self._owner = owner
         self._grace_s = grace_s
+        self._priority = priority
         self._command = command
         self._server = 0
         self._kill_at: float | None = None
@@ -143,7 +165,7 @@ class Launcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         launcher = os.getpid()
-        yield_to_the_owner()
+        leave_the_terminal(self._priority)
         self._server = os.fork()
         if self._server == 0:
             self._become_server(launcher)
@@ -162,6 +184,7 @@ class Launcher:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            yield_to_the_owner(self._priority)
             os.dup2(2, 1)  # standard output is the launcher's own channel
             os.execv(self._command[0], self._command)
         except OSError as exc:
@@ -229,13 +252,13 @@ class Launcher:
 
 
 def main(arguments: list[str]) -> int:
-    """``triton_launcher.py OWNER_PID PREFIX SCRATCH_ROOT GRACE_S COMMAND …``; returns the server's exit status.
+    """``triton_launcher.py OWNER_PID PREFIX SCRATCH_ROOT GRACE_S PRIORITY COMMAND …``; returns the server's exit status.
 
     The scratch directories outlive a server that is to be started again, not their owner.
     """
-    owner, prefix, scratch_root, grace_s, *command = arguments
+    owner, prefix, scratch_root, grace_s, priority, *command = arguments
     try:
-        return Launcher(int(owner), float(grace_s), command).run()
+        return Launcher(int(owner), float(grace_s), priority, command).run()
     finally:
         sweep_shared_memory(prefix)
         if os.getppid() != int(owner):

@@ -55,6 +55,7 @@ class ServerCommand:
         prefix: what the names of its shared-memory files and scratch directories begin with: what the launcher removes.
         scratch_root: where those directories lie. They go only when this process has: another server may be started in them.
         grace_s: how long an orderly stop may take before the server is killed.
+        priority: of the server and its stubs, `triton_launcher.IDLE` or `LOW`.
     """
 
     arguments: tuple[str, ...]
@@ -63,6 +64,7 @@ class ServerCommand:
     prefix: str
     scratch_root: Path
     grace_s: float
+    priority: str
 
 
 class ServerProcess:
@@ -98,14 +100,14 @@ class ServerProcess:
         """
         launcher = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", triton_launcher.__file__),
-            *(str(os.getpid()), command.prefix, str(command.scratch_root), str(command.grace_s), *command.arguments),
+            *(str(os.getpid()), command.prefix, str(command.scratch_root), str(command.grace_s)),
+            *(command.priority, *command.arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=dict(command.env),
             cwd=command.cwd,
             limit=_LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C in a terminal is for the gateway, which stops the server in its own order
         )
         assert launcher.stdin is not None and launcher.stdout is not None and launcher.stderr is not None
         tail: deque[tuple[int, str]] = deque(maxlen=_TAIL_LINES)

@@ -18,7 +18,7 @@ from pathlib import Path
 from app.errors import DeadlineExceeded, SetupError
 from app.triton_health import Canary, TritonHealth
 from app.triton_install import TritonInstall, find_install, locked_control
-from app.triton_launcher import owner_prefix, sweep_orphans, sweep_scratch, sweep_shared_memory
+from app.triton_launcher import LOW, owner_prefix, sweep_orphans, sweep_scratch, sweep_shared_memory
 from app.triton_process import ServerCommand, ServerProcess
 
 _log = logging.getLogger("searchbar.triton.supervisor")
@@ -103,6 +103,7 @@ class EmbeddedTriton:
         start_timeout_s: how long the models may take to be ready.
         extra_args: further arguments of the server, e.g. ``--disable-auto-complete-config``.
         control: its control APIs answer anybody on this machine, for tuning; by default nobody (`locked_control`).
+        priority: beside this process: `triton_launcher.IDLE` or `LOW`.
         watch: when it is taken for broken.
 
     Attributes:
@@ -124,6 +125,7 @@ class EmbeddedTriton:
         start_timeout_s: float = 60,
         extra_args: Sequence[str] = (),
         control: bool = False,
+        priority: str = LOW,
         watch: Watch = Watch(),
     ) -> None:
         self._repository = repository.absolute()
@@ -135,6 +137,7 @@ class EmbeddedTriton:
         self._ports = ports or Ports.free()
         self._start_timeout_s = start_timeout_s
         self._extra_args = (*extra_args, *(() if control else locked_control()))
+        self._priority = priority
         self._watch = watch
         self._prefix = f"{owner_prefix(os.getpid())}{secrets.token_hex(4)}_"
         self._process: ServerProcess | None = None
@@ -247,6 +250,7 @@ class EmbeddedTriton:
             prefix=self._prefix,
             scratch_root=self._scratch_root,
             grace_s=self._watch.grace_s,
+            priority=self._priority,
         )
 
     async def _boot(self, command: ServerCommand, health: TritonHealth) -> ServerProcess:

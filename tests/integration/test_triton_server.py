@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 
 import httpx
@@ -77,17 +77,22 @@ async def eventually(holds: Callable[[], bool], within_s: float) -> float:
     return time.monotonic() - began
 
 
-def session_members(session: int) -> list[str]:
-    """The living processes of a session: a launcher, its server and its stubs. Those that PID 1 has not reaped are dead."""
+def members(groups: Collection[int]) -> list[str]:
+    """The living processes of some process groups. Those that PID 1 has not reaped are dead."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, _, sid, *_ = stat.read_text().rpartition(")")[2].split()
-            if int(sid) == session and state != "Z":
+            state, _, group, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(group) in groups and state != "Z":
                 found.append(f"{stat.parent.name} {(stat.parent / 'comm').read_text().strip()}")
         except OSError:
             continue
     return found
+
+
+def groups_of(server: int) -> tuple[int, int]:
+    """The process groups of a launcher, and of its server and stubs."""
+    return parent_of(server), server
 
 
 def shared_memory(owner: int) -> list[Path]:
@@ -204,7 +209,7 @@ async def test_struck_server_heals_on_the_same_ports(
     """Whatever dies, soon the gRPC channel opened before works again, who listens is told once, nothing of the old is left."""
     before, address, struck = triton.restarts, triton.grpc_url, triton.pid
     assert struck is not None and triton.healthy
-    session = os.getsid(struck)
+    groups = groups_of(struck)
     told: list[bool] = []
     triton.on_restart = lambda: told.append(triton.healthy)
     async with triton_grpc.InferenceServerClient(address) as client:
@@ -214,7 +219,7 @@ async def test_struck_server_heals_on_the_same_ports(
         assert told == [True]
         assert triton.grpc_url == address and triton.pid != struck
         assert await infer(client) == [1.0, 2.0]
-    await eventually(lambda: not session_members(session), 5.0)
+    await eventually(lambda: not members(groups), 5.0)
     assert len(shared_memory(os.getpid())) == 1
 
 
@@ -251,11 +256,11 @@ async def test_stop_leaves_nothing(tmp_path: Path) -> None:
     server = EmbeddedTriton(write_model(tmp_path / "models"), canary=None, work_dir=work, models=["identity"])
     await server.start()
     assert server.pid is not None
-    session = os.getsid(server.pid)
-    assert len(session_members(session)) == 3 and set(shared_memory(os.getpid())) - others and list(work.iterdir())
+    groups = groups_of(server.pid)
+    assert len(members(groups)) == 3 and set(shared_memory(os.getpid())) - others and list(work.iterdir())
     await server.stop()
     await server.stop()
-    assert session_members(session) == []
+    assert members(groups) == []
     assert set(shared_memory(os.getpid())) == others
     assert list(work.iterdir()) == []
     assert server.pid is None and not server.healthy
@@ -288,15 +293,15 @@ async def test_killed_gateway_leaves_nothing(tmp_path: Path, launcher_too: bool)
     gateway = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=tmp_path)
     assert gateway.stdout is not None
     server = int(await gateway.stdout.readline())
-    session = os.getsid(server)
-    assert len(session_members(session)) == 3 and shared_memory(gateway.pid)
+    groups = groups_of(server)
+    assert len(members(groups)) == 3 and shared_memory(gateway.pid)
     if launcher_too:
         os.kill(parent_of(server), signal.SIGSTOP)  # so that it cannot clean up in between
     gateway.kill()
     if launcher_too:
-        os.kill(session, signal.SIGKILL)
+        os.kill(groups[0], signal.SIGKILL)
     await gateway.wait()
-    await eventually(lambda: not session_members(session), 10.0)
+    await eventually(lambda: not members(groups), 10.0)
     if launcher_too:
         sweep_orphans(work)
     assert shared_memory(gateway.pid) == []
