@@ -25,6 +25,9 @@ from math import inf, sqrt
 TOLERANCE = 6.0  # docs/adr/0019-admission.md has the measurements
 ENOUGH_S = 0.015  # of latency, mean, is let be, however quick a model is alone: p90 is to be 25 ms
 TURN_S = 0.002  # of the event loop, mean: what comes meanwhile waits as long even to be refused
+CROWD_TURN_S = 0.001  # from which a turn is long that lets in many: it may be as long as that again for those it refuses
+CROWD_FALL = 0.97  # of the size for each that a long turn has let in
+LEAST_CROWD = 8  # at once are none
 SMOOTHING = 0.2
 WINDOW_S, WINDOW_SAMPLES = 0.1, 10
 REST_GROWTH = 1.1  # of the limit on its way to where it rests, a window
@@ -63,6 +66,31 @@ class Part:
         self.count, self.total = 0, 0.0
 
 
+class Crowd:
+    """How many requests one turn of the event loop may let in.
+
+    A turn takes as long as those that it answers, many of them from a cache, and whoever comes meanwhile waits for its end,
+    even to be refused: under the limit in flight alone each turn may be as long as the one before. Additive increase,
+    multiplicative decrease: one long turn halves the size at most, and changes nothing as long as few come at once.
+
+    Args:
+        most: as long as turns are short.
+
+    Attributes:
+        size: at the moment.
+    """
+
+    def __init__(self, most: float) -> None:
+        self.size = self._most = most
+
+    def turned(self, seconds: float, let_in: int) -> None:
+        """A turn took so long in which so many were let in."""
+        if seconds <= CROWD_TURN_S:
+            self.size = min(self.size + 1, self._most)
+        elif let_in > LEAST_CROWD:
+            self.size = max(self.size * max(CROWD_FALL**let_in, 0.5), min(LEAST_CROWD, self._most))
+
+
 class AdaptiveLimit:
     """A limit on requests in flight between `least` and `most`.
 
@@ -72,6 +100,7 @@ class AdaptiveLimit:
 
     Attributes:
         limit: requests that may be in flight now.
+        crowd: requests that may be let in in this turn of the event loop.
     """
 
     def __init__(self, least: int, most: int, *, rest: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,6 +109,7 @@ class AdaptiveLimit:
         self._clock = clock
         self._parts: dict[str, Part] = {}
         self._turns = Part()
+        self.crowd = Crowd(self._most)
         self._busiest = 0
         self._refused = False
         self._opened = clock()
@@ -104,10 +134,11 @@ class AdaptiveLimit:
         if found.count >= WINDOW_SAMPLES and (now := self._clock()) - self._opened >= WINDOW_S:
             self._close(now)
 
-    def turned(self, seconds: float) -> None:
-        """The event loop came round this long after a request was admitted."""
-        self._turns.count += 1
-        self._turns.total += seconds
+    def turned(self, seconds: float, admitted: int) -> None:
+        """The event loop came round this long after the first of so many requests was admitted."""
+        self.crowd.turned(seconds, admitted)
+        self._turns.count += admitted
+        self._turns.total += seconds * admitted
         if self._turns.count >= WINDOW_SAMPLES and (now := self._clock()) - self._opened >= WINDOW_S:
             self._close(now)
 

@@ -54,7 +54,7 @@ class AtTheDoor:
     def refusal(self, url: bytes) -> bytes | None:
         """See `connections.Door.refusal`; refusals are counted. An URL written otherwise than usual is left to `Admit`."""
         found = self._answers.get(url) or self._answers.get(url.partition(b"?")[0])
-        if found is None or not self._admission.full(found[0]):
+        if found is None or not (self._admission.full(found[0]) or self._admission.crowded(found[0])):
             return None
         self._admission.refuse(found[0])
         return found[1]
@@ -82,6 +82,7 @@ class Admit:
         self.app = app
         self.admission = admission
         self.max_body_bytes = max_body_bytes
+        self._admitted = 0  # in this turn of the event loop
         self._refusals = {path: refusal(path) for path in OF_PATH}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,14 +96,17 @@ class Admit:
             start, body = self._refusals[scope["path"]]
             await send(dict(start))  # whoever wraps `send` may change it
             return await send(body)
-        asyncio.get_running_loop().call_soon(self._turned, time.perf_counter())
+        if not self._admitted:
+            asyncio.get_running_loop().call_soon(self._turned, time.perf_counter())
+        self._admitted += 1
         try:
             await self.app(scope, receive, send)
         finally:
             self.admission.leave(which)
 
-    def _turned(self, admitted: float) -> None:
-        self.admission.limit.turned(time.perf_counter() - admitted)
+    def _turned(self, since: float) -> None:
+        admitted, self._admitted = self._admitted, 0
+        self.admission.limit.turned(time.perf_counter() - since, admitted)
 
     async def _received(self, scope: Scope, receive: Receive) -> Receive:
         """Wait for the body, as far as it may be long; whoever calls what is returned gets it again.

@@ -35,6 +35,7 @@ SWEEP_S = 0.1  # between two looks for requests past their time
 TICK_S = 0.001  # what uvloop's timers resolve; a shorter pause would be a busy wait
 BURST = 32  # most requests sent in a row: a generator that has fallen behind still reads answers
 LENGTH = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"  # the last lines of a request with a body
+OPENED_S = 0.01  # an open loop has connections for as many requests as are due in this time before it begins
 NAPPING_PER_S = 1 / TICK_S  # requests due, from which on answers wait for the next tick
 
 
@@ -170,6 +171,18 @@ class Connections:
         self._opening: set[asyncio.Task[None]] = set()
         self._sweep = self._loop.call_later(SWEEP_S, self._end_the_late)
 
+    async def open(self, count: int) -> None:
+        """Open so many beforehand, as clients have them that were there before; one that fails is for a request to find out."""
+
+        async def one() -> None:
+            opening = self._loop.create_connection(lambda: Connection(self), self.host, self.port)
+            with suppress(OSError, asyncio.TimeoutError):
+                _, connection = await asyncio.wait_for(opening, self._timeout_s)
+                self._free -= 1
+                self._idle.append(connection)
+
+        await asyncio.gather(*(one() for _ in range(min(count, self._free))))
+
     def ask(self, request: Request, due: float, done: Callable[[Sample], None]) -> None:
         """Send `request`, which was due at `due`; `done` gets its sample, whatever happens."""
         self._send(Asked(request, due, done))
@@ -270,6 +283,7 @@ async def drive(
     """
     pool, loop, run = Connections(base_url, connections, timeout_s), asyncio.get_running_loop(), Run()
     source = zip(arrivals(rate_per_s, duration_s, seed), requests, strict=False)
+    await pool.open(round(rate_per_s * OPENED_S))
     told = start = time.perf_counter() + 0.05
     upcoming, napping, woken = next(source, None), rate_per_s >= NAPPING_PER_S, start
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.adaptive_limit import ENOUGH_S, FLOOR_S, TOLERANCE, TURN_S, AdaptiveLimit, Floor
+from app.adaptive_limit import CROWD_TURN_S, ENOUGH_S, FLOOR_S, LEAST_CROWD, TOLERANCE, TURN_S, AdaptiveLimit, Crowd, Floor
 
 
 class Clock:
@@ -134,7 +134,7 @@ def test_long_turns_of_the_event_loop_lower_the_limit(limit: AdaptiveLimit, cloc
         for _ in range(20_000):
             clock.now += 0.01
             limit.seen(limit.limit)
-            limit.turned(seconds)
+            limit.turned(seconds, 1)
         assert limit.limit == expected
 
 
@@ -170,3 +170,35 @@ def test_a_floor_is_forgotten_after_its_time() -> None:
     assert floor.value == 1.0
     floor.see(6.0, 2 * FLOOR_S + 2)
     assert floor.value == 5.0
+
+
+def test_long_turns_in_a_row_make_crowds_small_and_short_ones_let_them_grow() -> None:
+    """Where each request takes 0.2 ms of the turn, and as many come as may, turns become short."""
+    crowd = Crowd(256)
+    turns = []
+    for _ in range(100):
+        let_in = int(crowd.size)
+        crowd.turned(0.0002 * let_in, let_in)
+        turns.append(0.0002 * let_in)
+    assert turns[0] > 0.05 and max(turns[10:]) <= 2 * CROWD_TURN_S
+    for _ in range(300):
+        crowd.turned(CROWD_TURN_S, 5)
+    assert crowd.size == 256
+
+
+def test_one_long_turn_refuses_nobody() -> None:
+    """After a pause of some milliseconds a crowd is let in as before, and long turns for few are not the crowd's fault."""
+    crowd = Crowd(256)
+    crowd.turned(0.02, 100)
+    assert crowd.size == 128
+    for _ in range(100):
+        crowd.turned(0.02, LEAST_CROWD)
+    assert crowd.size == 128
+
+
+def test_a_limit_below_the_least_crowd_is_the_crowd() -> None:
+    """Nobody waits for a crowd that the limit does not allow."""
+    crowd = Crowd(4)
+    for _ in range(10):
+        crowd.turned(0.02, 20)
+    assert crowd.size == 4

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.adaptive_limit import AdaptiveLimit
+from app.adaptive_limit import LEAST_CROWD, AdaptiveLimit
 from app.admission import BULK, INTERACTIVE, Admission, Class
+from app.admit import AtTheDoor
 
 
 def admission(limit: int = 10) -> Admission:
@@ -68,3 +69,31 @@ def test_leaving_makes_room() -> None:
     assert not one.enter(INTERACTIVE)
     one.leave(INTERACTIVE)
     assert one.enter(INTERACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        pytest.param("/v1/embed", "/v1/search?q=a", 6, id="interactive gets its 80 % of a crowd of bulk"),
+        pytest.param("/v1/search?q=a", "/v1/embed", 1, id="bulk gets its 20 % of a crowd that is interactive"),
+    ],
+)
+def test_a_crowd_has_its_bound_and_its_shares(first: str, then: str, expected: int) -> None:
+    """With room for hundreds in flight, long turns in a row leave few places in the next, for each class some."""
+    one = admission(500)
+    door = AtTheDoor(one, [])
+
+    def let_in(url: str) -> int:
+        number = 0
+        while number < 100 and door.refusal(url.encode()) is None:
+            door.let_in(url.partition("?")[0])
+            number += 1
+        return number
+
+    assert let_in(first) == 100
+    for _ in range(100):
+        door.begun(first.partition("?")[0])
+    for _ in range(10):
+        one.limit.turned(0.02, 100)
+    assert let_in(first) == LEAST_CROWD and one.refused[BULK] + one.refused[INTERACTIVE] == 1
+    assert let_in(then) == expected
