@@ -18,6 +18,7 @@ from rich.text import Text
 from app.errors import InvalidInput
 from app.index.address import ClusterAddress, index_address
 from app.index.edge_layout import EdgeLayout
+from app.priority import idle
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Engine(str, Enum):
 
 
 @indexing.command()
+@idle()  # who serves beside it comes first
 def index(
     file: Annotated[Path, typer.Argument(help="Catalogue: .csv, .tsv, .jsonl or .parquet.", exists=True, dir_okay=False)],
     out: Annotated[

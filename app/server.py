@@ -26,7 +26,7 @@ from app.connections import Connection, Connections, Limits
 from app.errors import SetupError
 from app.garbage import Garbage
 from app.gateway import Gateway
-from app.realtime import realtime
+from app.priority import realtime
 from app.settings import Settings
 from app.stack import running
 from app.tls import check_server_tls
@@ -220,7 +220,7 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
     """Start the stack, announce the URL, serve until SIGINT or SIGTERM, stop everything.
 
     Raises:
-        SetupError, IndexUnavailable: see `stack.running`, and `realtime.realtime` where that is set.
+        SetupError, IndexUnavailable: see `stack.running`, and `priority.realtime` where that is set.
     """
     async with AsyncExitStack() as cleanup:
         access = Access.of(settings)

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from app.errors import SetupError
-from app.realtime import allowed, realtime
+from app.priority import allowed, realtime
 
 FAILED = 0  # the status of a request without an answer
 SWEEP_S = 0.1  # between two looks for requests past their time

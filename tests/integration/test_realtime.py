@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.realtime import allowed
+from app.priority import allowed
 from loadtest.server import tree
 from tests.conftest import start, stop
 

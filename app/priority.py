@@ -1,4 +1,4 @@
-"""Real-time priority for one thread: it runs as soon as it has something to do, whatever else the machine does.
+"""Who has a core when there are not enough: a thread before everything else (real time), or after it (idle).
 
 Linux lets a thread that wakes wait until another has had its slice of some milliseconds, at any difference of `nice`. For an
 event loop that is longer than a refusal may take, and for a load generator it is time that its server would be charged for.
@@ -30,6 +30,19 @@ def realtime() -> Iterator[None]:
         yield
     finally:  # without privileges, what is reset on forks stays so
         os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+
+
+@contextmanager
+def idle() -> Iterator[None]:
+    """The calling thread, and what it starts meanwhile, have a core when nothing else in this session or container wants it."""
+    if not hasattr(os, "SCHED_IDLE") or os.sched_getscheduler(0) != os.SCHED_OTHER:  # not Linux, or somebody has chosen
+        yield
+        return
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def allowed() -> bool:

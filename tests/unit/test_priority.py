@@ -1,16 +1,20 @@
-"""Real-time priority: for one thread, for a while, or a clear refusal."""
+"""Real-time priority: for one thread, for a while, or a clear refusal; and none at all, for what may wait."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 from threading import Thread
 
 import pytest
+from typer.testing import CliRunner
 
+from app import cli_index
 from app.errors import SetupError
-from app.realtime import allowed, realtime
+from app.index.address import index_address
+from app.priority import allowed, idle, realtime
 
 ASK = "import os; print(os.sched_getscheduler(0))"
 
@@ -43,3 +47,25 @@ def test_who_may_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SetupError, match=r"Operation not permitted.*CAP_SYS_NICE"), realtime():
         pytest.fail("it was let in")
     assert not allowed()
+
+
+def test_what_may_wait_does_and_what_it_starts() -> None:
+    """Processes and threads that are started meanwhile are idle too; afterwards the thread is ordinary again."""
+    found = []
+    with idle():
+        inside = policy()
+        child = subprocess.run([sys.executable, "-I", "-S", "-c", ASK], capture_output=True, text=True, check=True)
+        thread = Thread(target=lambda: found.append(policy()))
+        thread.start()
+        thread.join()
+    assert [inside, int(child.stdout), *found] == [os.SCHED_IDLE] * 3
+    assert policy() == os.SCHED_OTHER
+
+
+def test_indexing_may_wait(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`searchbar index` runs behind whatever serves in the same container."""
+    seen: list[int] = []
+    monkeypatch.setattr(cli_index, "index_address", lambda out: seen.append(policy()) or index_address(out))
+    (tmp_path / "songs.csv").write_text("title\n", encoding="utf-8")
+    CliRunner().invoke(cli_index.indexing, ["index", str(tmp_path / "songs.csv"), "--out", str(tmp_path / "songs")])
+    assert seen == [os.SCHED_IDLE]
