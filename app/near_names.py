@@ -6,6 +6,9 @@ typed they find all others with the same beginning. Names in memory know both in
 
 from __future__ import annotations
 
+from collections.abc import Container
+from typing import NamedTuple
+
 from rapidfuzz.distance import OSA
 
 from app.completion import Completions
@@ -17,25 +20,48 @@ MISSPELT = 6  # names that it may be misspelt from
 BEGINS = 0.8  # what a misspelt name counts beside names that begin as typed
 ALIKE = 0.6  # share of right letters from which a name is no accident
 ANOTHER_WORD = 0.5  # share of right letters in a word below which it is another word
+NEARLY_ALL = 0.75  # share of right letters from which only a word that exists is another one (``virginia bceh`` has none)
 WORD = 4  # letters by which a query is longer than the name it begins with when it says a word more
 BY_EDITS = {1: 0.9, 2: 0.8}
+WELL_SPELT = 0.1  # what a misspelling is less likely where all words typed exist: a slip seldom makes another word
+AND = {"and", "&"}
 
 
-def likelihood(query: str, name: str) -> float:
+class Near(NamedTuple):
+    """What a query may stand for.
+
+    Attributes:
+        names: (folded name, likelihood 0–1), other than the folded query itself.
+        begun: whether the query is the first part of a name, or a whole one: it may be unfinished where it seems misspelt.
+    """
+
+    names: tuple[tuple[str, float], ...] = ()
+    begun: bool = False
+
+
+def likelihood(query: str, name: str, words: Container[str] = ()) -> float:
     """How likely `query` is `name` misspelt, 0–1: one or two edits are typing, more of them only in a long name.
 
     A name in which a word is another altogether (``chill hits``, ``chill bill``) is no misspelling, nor is one with a word more
     (``twenty one pilots radio``).
+
+    Args:
+        query, name: folded.
+        words: those that exist. Where nearly all letters are right, only such a word is another one.
     """
-    words, meant = query.split(), name.split()
-    if len(words) > len(meant) and len(query) - len(name) > WORD:
+    typed, meant = query.split(), name.split()
+    if len(typed) > len(meant) and len(query) - len(name) > WORD:
         return 0.0
-    if len(words) == len(meant) > 1:
-        least = min(OSA.normalized_similarity(w, m) for w, m in zip(words, meant, strict=True))
-        if least < ANOTHER_WORD:
-            return 0.0
     likeness = OSA.normalized_similarity(query, name)
+    if len(typed) == len(meant) > 1:
+        for word, other in zip(typed, meant, strict=True):
+            if (likeness < NEARLY_ALL or word in words) and _another(word, other):
+                return 0.0
     return max(BY_EDITS.get(OSA.distance(query, name), 0.0), likeness if likeness >= ALIKE else 0.0)
+
+
+def _another(word: str, other: str) -> bool:
+    return OSA.normalized_similarity(word, other) < ANOTHER_WORD and not (word in AND and other in AND)
 
 
 class NearNames:
@@ -45,16 +71,18 @@ class NearNames:
         self._lexicon = lexicon
         self._completions = completions
 
-    def __call__(self, query: str) -> tuple[tuple[str, float], ...]:
-        """(folded name, likelihood 0–1) of at most `BEGUN` + `MISSPELT` names other than the folded query itself."""
+    def __call__(self, query: str) -> Near:
+        """At most `BEGUN` + `MISSPELT` names for a folded query."""
         found: dict[str, float] = {}
         for completion in self._completions.begun(query, BEGUN):
             name = fold(completion.text)
             found.setdefault(name, 0.5 + 0.5 * len(query) / max(len(name), len(query)))
+        begun = bool(found)
         if not self._lexicon.is_name(query):
-            trust = BEGINS if found else 1.0
+            words = self._lexicon.words
+            trust, less = BEGINS if begun else 1.0, WELL_SPELT if all(word in words for word in query.split()) else 0.0
             for candidate in self._lexicon.candidates(query, 2 * MISSPELT):
                 if self._lexicon.is_name(candidate.text):
-                    found.setdefault(candidate.text, trust * likelihood(query, candidate.text))
+                    found.setdefault(candidate.text, trust * max(likelihood(query, candidate.text, words) - less, 0.0))
         found.pop(query, None)
-        return tuple(found.items())
+        return Near(tuple(found.items()), begun)

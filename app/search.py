@@ -15,6 +15,7 @@ from app.domain import Correction, Filters, Hit, IndexQuery, SearchAnswer, Vecto
 from app.errors import IndexUnavailable
 from app.fanout import FanOut
 from app.index.base import VectorIndex
+from app.near_names import Near
 from app.text import fold, normalise
 
 SPARE = 2  # searches under way up to which there is time to search what the speller may replace
@@ -39,7 +40,7 @@ class EmbedderPart(Protocol):
 
 
 class NamesPart(Protocol):
-    def __call__(self, query: str) -> tuple[tuple[str, float], ...]:
+    def __call__(self, query: str) -> Near:
         """See `near_names.NearNames`."""
 
 
@@ -84,7 +85,8 @@ class SearchService:
 
         A query that is replaced is searched as corrected, and as typed where that leaves the page unfilled. Any other one is
         searched as typed, and a reading that is only suggested beside it. While no more than `spare` searches are under way,
-        the query as typed is searched before it is known whether it will be replaced.
+        the query as typed is searched before it is known whether it will be replaced. What begins a name is searched as typed
+        alone, and never replaced: somebody may be typing still (ADR 30).
 
         Raises:
             IndexUnavailable, DeadlineExceeded: the index did not answer, so nothing is left to show.
@@ -116,25 +118,35 @@ class SearchService:
         async with FanOut(self._deadline_s) as parts:
             spelling = parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
             waits = self._under_way > self._spare and self._speller.doubts(typed)
-            if waits:
-                await asyncio.wait([spelling], timeout=PATIENCE * self._deadline_s)
+            embedding = None if waits else self._embed(parts, typed)
+            await asyncio.sleep(0)  # the models are asked before names are looked for
+            near = self._names(fold(typed))
             as_typed = as_corrected = None
-            if waits and spelling.done() and replaces(spelling.result()):
+            if near.begun:
+                as_typed, _ = await self._retrieve(parts, typed, embedding or self._embed(parts, typed), limit, filters, near)
+            elif waits and await self._replaced(spelling):
                 as_corrected = await self._retrieve_corrected(parts, typed, spelling, limit, filters)
                 if as_corrected is None or len(as_corrected) < limit:
-                    as_typed, _ = await self._retrieve(parts, typed, limit, filters, near=True)
+                    as_typed, _ = await self._retrieve(parts, typed, self._embed(parts, typed), limit, filters, near)
             else:
                 (as_typed, _), as_corrected = await asyncio.gather(
-                    self._retrieve(parts, typed, limit, filters, near=True),
+                    self._retrieve(parts, typed, embedding or self._embed(parts, typed), limit, filters, near),
                     self._retrieve_corrected(parts, typed, spelling, limit, filters),
                 )
             correction = await spelling
         if as_typed is None and as_corrected is None:
             raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
+        if near.begun and correction is not None and replaces(correction):
+            correction = replace(correction, action="suggest")
         if replaces(correction) and as_corrected is not None and len(as_corrected) >= limit:
             as_typed = None  # the same answer whether there was time for it or not
         hits = merge(as_typed or [], as_corrected or [], correction)[:limit]
         return SearchAnswer(typed, offer(typed, correction, hits), hits, tuple(parts.degraded), parts.timings_ms)
+
+    async def _replaced(self, spelling: asyncio.Task[Correction | None]) -> bool:
+        """Whether the speller, if it answers soon, replaces the query."""
+        await asyncio.wait([spelling], timeout=PATIENCE * self._deadline_s)
+        return spelling.done() and replaces(spelling.result())
 
     async def _retrieve_corrected(
         self, parts: FanOut, typed: str, spelling: asyncio.Task[Correction | None], limit: int, filters: Filters
@@ -148,22 +160,30 @@ class SearchService:
             return known
         self.readings.misses += 1
         since = self.readings.cleared
-        found, whole = await self._retrieve(parts, correction.corrected, limit, filters)
+        embedding = self._embed(parts, correction.corrected)
+        found, whole = await self._retrieve(parts, correction.corrected, embedding, limit, filters)
         if found is not None and whole:
             self.readings.hold(asked, found, since)
         return found
 
+    def _embed(self, parts: FanOut, text: str) -> asyncio.Task[Vector | None]:
+        return parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
+
     async def _retrieve(
-        self, parts: FanOut, text: str, limit: int, filters: Filters, *, near: bool = False
+        self,
+        parts: FanOut,
+        text: str,
+        embedding: asyncio.Task[Vector | None],
+        limit: int,
+        filters: Filters,
+        near: Near | None = None,
     ) -> tuple[list[Hit] | None, bool]:
         """Hits for one reading, and whether its embedding was there; by words alone without it. None without the index.
 
         With `near` also what bears a name that the reading is half of or misspelt from: for what was typed.
         """
-        embedding = parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
-        await asyncio.sleep(0)  # the models are asked before names are looked for
-        names = self._names(fold(text)) if near else None
         vector = await embedding
+        names = None if near is None else near.names
         found = await parts.start("index", self._index.query([IndexQuery(fold(text), vector, limit, filters, names)]))
         return None if found is None else found[0], vector is not None
 

@@ -39,7 +39,7 @@ Names = Sequence[tuple[str, float]] | None  # see `IndexQuery.names`
 
 OVER_FETCH = 4  # candidates of a side for each hit asked for
 MIN_CANDIDATES = 50
-SIDE_WEIGHTS = (0.5, 0.3, 0.2)  # meaning, name, tags: of a query that is surely a name
+SIDE_WEIGHTS = (0.45, 0.35, 0.2)  # meaning, name, tags: of a query that is surely a name
 DESCRIBING_WEIGHTS = (0.8, 0.05, 0.15)  # of one that surely is none
 SURELY_NO_NAME, SURELY_NAME = 0.6, 0.75  # likelihood of the likeliest name
 SIDE_WEIGHTS_WITHOUT_MEANING = (0.0, 0.4, 0.6)  # tags stand in for the embedding
@@ -51,7 +51,8 @@ NEAR_FROM = 0.6  # similarity (Indel, 0–1) from which a name counts as near
 NEAR_WORD = 80.0  # similarity (Indel, 0–100) from which two words count as one misspelt
 PREFIX_SIMILARITY = 0.85  # of a name that begins with the query: search as you type
 LIKELY_TITLE = 1.6
-LIKELY_ARTIST = 0.6
+LIKELY_ARTIST = 1.4
+BEGUN_ARTIST = 0.6  # one whose name begins with the query: titles that begin so are as likely meant
 SAME_TITLED, BY_SAME_ARTIST = 3, 7  # items on a page of hits that bear the very name typed
 PAGE = 10
 COMPARED = 65_536  # pairs of words whose likeness is remembered
@@ -133,17 +134,22 @@ def name_boost(query_key: str, entry: Entry, near: float) -> float:
     return NEAR_NAME * (near - NEAR_FROM) / (1.0 - NEAR_FROM) if near > NEAR_FROM else 0.0
 
 
-def likely_boost(names: Mapping[str, float], entry: Entry) -> float:
+def likely_boost(query_key: str, names: Mapping[str, float], entry: Entry) -> float:
     """How much the likelihoods of the item's names speak for it, 0–`LIKELY_TITLE`.
 
     Args:
+        query_key: `name_key` of the query.
         names: likelihood by `name_key`.
     """
     if names.keys().isdisjoint(entry.names):
         return 0.0
-    title = max([names[name] for name in entry.title_names if name in names], default=0.0)
-    artist = max([names[name] for name in entry.artist_names if name in names], default=0.0)
-    return max(LIKELY_TITLE * title, LIKELY_ARTIST * artist)
+    titles = [LIKELY_TITLE * names[name] for name in entry.title_names if name in names]
+    artists = [
+        (BEGUN_ARTIST if name.startswith(query_key) else LIKELY_ARTIST) * names[name]
+        for name in entry.artist_names
+        if name in names
+    ]
+    return max(titles + artists)
 
 
 def varied(key: str, order: Sequence[int], entries: Mapping[int, Entry], limit: int) -> list[int]:
@@ -189,7 +195,7 @@ def rank(query: IndexQuery, sides: Sides, fused: Mapping[int, float], entries: M
     fame = share * POPULARITY + (1.0 - share) * POPULARITY_DESCRIBED
     scores = {}
     for (point, entry), near in zip(entries.items(), nearness(key, list(entries.values())), strict=True):
-        boost = max(name_boost(key, entry, near), likely_boost(names, entry))
+        boost = max(name_boost(key, entry, near), likely_boost(key, names, entry))
         scores[point] = fused[point] + share * boost + fame * entry.popularity / 100.0
     order = sorted(scores, key=lambda point: (-scores[point], -entries[point].popularity, entries[point].id))
     order = varied(key, order, entries, query.limit)

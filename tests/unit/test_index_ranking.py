@@ -40,6 +40,21 @@ def test_a_name_half_typed_comes_before_what_is_merely_near() -> None:
     assert [hit.item.id for hit in hits("living i", items, sides, names)] == ["likely", "less", "far"]
 
 
+def test_songs_of_a_misspelt_artist_come_before_what_shares_letters() -> None:
+    """An artist two edits away is meant, not a title with the same beginning that both other sides put first."""
+    items = [Item("letters", "Fat Lip", artist="Sum 41", popularity=70.0), Item("meant", "When I See U", artist="Fantasia")]
+    sides = Sides(meaning=[(0, 0.6), (1, 0.3)], name=[(0, 9.0), (1, 1.0)], played_by=[(1, 1.0)])
+    assert hits("fatnasea", items, sides, (("fantasia", 0.8),))[0].item.id == "meant"
+
+
+def test_a_title_half_typed_comes_before_songs_of_an_artist_half_typed() -> None:
+    """What begins both a title and an artist's name is more often the title, which is one item and not many."""
+    items = [Item("artist", "Umbrella", artist="Livingston", popularity=60.0), Item("title", "Living on a Prayer")]
+    sides = Sides(meaning=[(0, 0.6), (1, 0.5)], name=[(0, 9.0), (1, 8.0)], titled=[(1, 1.0)], played_by=[(0, 1.0)])
+    names = (("living on a prayer", 0.76), ("livingston", 0.85))
+    assert hits("living", items, sides, names)[0].item.id == "title"
+
+
 def test_a_page_holds_few_items_of_one_name() -> None:
     """Of twelve songs called as typed three come first, then other names; the rest follow on the next page, none is lost."""
     items = [Item(f"same-{i}", "Happy", popularity=90.0 - i) for i in range(12)]

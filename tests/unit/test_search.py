@@ -10,10 +10,12 @@ from app.cache import AnswerCache
 from app.domain import Action, Correction, Filters, Hit, Item, Vector
 from app.errors import IndexUnavailable, ModelUnavailable, SearchbarError
 from app.fakes import FakeIndex, unit_vector
+from app.near_names import Near
 from app.search import Asked, SearchService, distinct, merge
 
 ITEMS = tuple(Item(name, name.title(), artist=f"artist {name}") for name in ("a", "b", "c", "d"))
 BILLIE = Item("billie", "Billie Jean", artist="Michael Jackson", popularity=90.0)
+NOTHING_NEAR = Near()
 BILLY = Item("billy", "Billy Jeans", artist="Nobody", popularity=10.0)
 
 
@@ -107,9 +109,11 @@ def service(
     index: FakeIndex | None = None,
     deadline_s: float = 10.0,
     spare: int = 2,
+    near: Near = NOTHING_NEAR,
 ) -> SearchService:
     index = index or FakeIndex([BILLIE, BILLY])
-    return SearchService(speller or Spells(), embedder or Embeds(), index, lambda query: (), deadline_s=deadline_s, spare=spare)
+    embedder = embedder or Embeds()
+    return SearchService(speller or Spells(), embedder, index, lambda query: near, deadline_s=deadline_s, spare=spare)
 
 
 async def test_both_readings_are_searched() -> None:
@@ -145,6 +149,24 @@ async def test_who_is_alone_does_not_wait() -> None:
     await searching.search("bilie jean", 1, Filters())
     await other
     assert sorted(q.text for q in index.queries) == ["billie jean", "billy jeans"]
+
+
+@pytest.mark.parametrize("spare", [pytest.param(2, id="time to spare"), pytest.param(0, id="busy")])
+async def test_what_begins_a_name_is_searched_as_typed_alone(spare: int) -> None:
+    """Somebody may be typing still: another reading is offered, neither searched nor waited for."""
+    index, embedder = FakeIndex([BILLIE, BILLY]), Embeds()
+    searching = service(Spells(latency_s=0.05, doubting=True), embedder, index, spare=spare, near=Near(begun=True))
+    answer = await searching.search("bilie jean", 2, Filters())
+    assert ([q.text for q in index.queries], embedder.asked) == (["bilie jean"], ["bilie jean"])
+    assert answer.correction is not None
+    assert (answer.correction.action, answer.correction.corrected) == ("suggest", "billie jean")
+
+
+async def test_names_that_may_be_meant_are_asked_for_of_what_was_typed() -> None:
+    """The index is told of near names with the query as typed, not with its correction."""
+    index, names = FakeIndex([BILLIE, BILLY]), (("billie jean", 0.9),)
+    await service(index=index, near=Near(names)).search("bilie jean", 1, Filters())
+    assert [(q.text, q.names) for q in index.queries] == [("bilie jean", names), ("billie jean", None)]
 
 
 async def test_what_a_correction_does_not_find_is_searched_as_typed() -> None:
@@ -183,7 +205,7 @@ class SpellsAlike(Spells):
 def remembering(index: FakeIndex, embedder: Embeds) -> SearchService:
     """A service that keeps the hits of corrected readings, and no whole answer."""
     kept: AnswerCache[Asked, list[Hit]] = AnswerCache(8, 600.0)
-    return SearchService(SpellsAlike(), embedder, index, lambda query: (), deadline_s=10.0, readings=kept)
+    return SearchService(SpellsAlike(), embedder, index, lambda query: NOTHING_NEAR, deadline_s=10.0, readings=kept)
 
 
 async def test_misspellings_of_one_name_share_its_hits() -> None:
