@@ -40,7 +40,7 @@ Names = Sequence[tuple[str, float]] | None  # see `IndexQuery.names`
 OVER_FETCH = 4  # candidates of a side for each hit asked for
 MIN_CANDIDATES = 50
 SIDE_WEIGHTS = (0.45, 0.35, 0.2)  # meaning, name, tags: of a query that is surely a name
-DESCRIBING_WEIGHTS = (0.8, 0.05, 0.15)  # of one that surely is none
+DESCRIBING_WEIGHTS = (0.9, 0.03, 0.07)  # of one that surely is none
 SURELY_NO_NAME, SURELY_NAME = 0.6, 0.75  # likelihood of the likeliest name
 SIDE_WEIGHTS_WITHOUT_MEANING = (0.0, 0.4, 0.6)  # tags stand in for the embedding
 
@@ -57,7 +57,7 @@ SAME_TITLED, BY_SAME_ARTIST = 3, 7  # items on a page of hits that bear the very
 PAGE = 10
 COMPARED = 65_536  # pairs of words whose likeness is remembered
 POPULARITY = 0.1  # where the query is surely a name
-POPULARITY_DESCRIBED = 0.3  # where it surely is none (docs/adr/0017-near-names.md)
+POPULARITY_DESCRIBED = 0.2  # where it surely is none (docs/adr/0017-near-names.md)
 POPULARITY_OF_SAME_NAME = 0.4
 
 
