@@ -89,6 +89,11 @@ class Completions:
         found = heapq.merge(*(part.begun(typed) for part in self._parts))
         return list(dict.fromkeys(name.completion for name in found))[:limit]
 
+    def begins(self, typed: str) -> bool:
+        """Whether the typed text is the first part of a name, or all of one; no typo is forgiven."""
+        typed = comparable(typed)
+        return bool(typed) and any(part.begins(typed) for part in self._parts)
+
     def _take(self, name: Name, words: Counter[str]) -> dict[Row, int]:
         """The rows of a name, which is buried; what it added to the fame of words is taken from `words`."""
         for part in self._parts:

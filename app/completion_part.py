@@ -142,6 +142,11 @@ class Part:
         best = np.argsort(losses, kind="stable")[:MAX_LIMIT]
         return [self._found(owner, loss) for owner, loss in zip(owners[best].tolist(), losses[best].tolist(), strict=True)]
 
+    def begins(self, prefix: str) -> bool:
+        """Whether a name begins so, with its first word."""
+        places = slice(*self._range(prefix))
+        return bool((~self._later[places] & self._alive[self._owners[places]]).any())
+
     def occurs(self, prefix: str) -> bool:
         """Whether a name has a word that begins so."""
         size = len(prefix)

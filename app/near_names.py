@@ -7,7 +7,6 @@ typed they find all others with the same beginning. Names in memory know both in
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import NamedTuple
 
 from rapidfuzz.distance import OSA
 
@@ -25,18 +24,6 @@ WORD = 4  # letters by which a query is longer than the name it begins with when
 BY_EDITS = {1: 0.9, 2: 0.8}
 WELL_SPELT = 0.1  # what a misspelling is less likely where all words typed exist: a slip seldom makes another word
 AND = {"and", "&"}
-
-
-class Near(NamedTuple):
-    """What a query may stand for.
-
-    Attributes:
-        names: (folded name, likelihood 0–1), other than the folded query itself.
-        begun: whether the query is the first part of a name, or a whole one: it may be unfinished where it seems misspelt.
-    """
-
-    names: tuple[tuple[str, float], ...] = ()
-    begun: bool = False
 
 
 def likelihood(query: str, name: str, words: Container[str] = ()) -> float:
@@ -71,18 +58,21 @@ class NearNames:
         self._lexicon = lexicon
         self._completions = completions
 
-    def __call__(self, query: str) -> Near:
-        """At most `BEGUN` + `MISSPELT` names for a folded query."""
+    def __call__(self, query: str) -> tuple[tuple[str, float], ...]:
+        """(folded name, likelihood 0–1) of at most `BEGUN` + `MISSPELT` names other than the folded query itself."""
         found: dict[str, float] = {}
         for completion in self._completions.begun(query, BEGUN):
             name = fold(completion.text)
             found.setdefault(name, 0.5 + 0.5 * len(query) / max(len(name), len(query)))
-        begun = bool(found)
         if not self._lexicon.is_name(query):
             words = self._lexicon.words
-            trust, less = BEGINS if begun else 1.0, WELL_SPELT if all(word in words for word in query.split()) else 0.0
+            trust, less = BEGINS if found else 1.0, WELL_SPELT if all(word in words for word in query.split()) else 0.0
             for candidate in self._lexicon.candidates(query, 2 * MISSPELT):
                 if self._lexicon.is_name(candidate.text):
                     found.setdefault(candidate.text, trust * max(likelihood(query, candidate.text, words) - less, 0.0))
         found.pop(query, None)
-        return Near(tuple(found.items()), begun)
+        return tuple(found.items())
+
+    def begun(self, query: str) -> bool:
+        """Whether the folded query is the first part of a name, or all of one: it may be unfinished where it seems misspelt."""
+        return self._completions.begins(query)

@@ -15,7 +15,6 @@ from app.domain import Correction, Filters, Hit, IndexQuery, SearchAnswer, Vecto
 from app.errors import IndexUnavailable
 from app.fanout import FanOut
 from app.index.base import VectorIndex
-from app.near_names import Near
 from app.text import fold, normalise
 
 SPARE = 2  # searches under way up to which there is time to search what the speller may replace
@@ -40,8 +39,11 @@ class EmbedderPart(Protocol):
 
 
 class NamesPart(Protocol):
-    def __call__(self, query: str) -> Near:
+    def __call__(self, query: str) -> tuple[tuple[str, float], ...]:
         """See `near_names.NearNames`."""
+
+    def begun(self, query: str) -> bool:
+        """See `near_names.NearNames.begun`."""
 
 
 Asked = tuple[str, int, Filters]
@@ -84,9 +86,9 @@ class SearchService:
         """The best `limit` items for `query`: as typed, as corrected, or both.
 
         A query that is replaced is searched as corrected, and as typed where that leaves the page unfilled. Any other one is
-        searched as typed, and a reading that is only suggested beside it. While no more than `spare` searches are under way,
-        the query as typed is searched before it is known whether it will be replaced. What begins a name is searched as typed
-        alone, and never replaced: somebody may be typing still (ADR 30).
+        searched as typed, and a reading that is only suggested beside it. What begins a name may be unfinished: it is replaced
+        by a reading that goes on from it alone, and a suggested one is not searched (ADR 30). While no more than `spare`
+        searches are under way, the query as typed is searched before it is known whether it will be replaced.
 
         Raises:
             IndexUnavailable, DeadlineExceeded: the index did not answer, so nothing is left to show.
@@ -115,75 +117,72 @@ class SearchService:
             self._under_way -= 1
 
     async def _search_readings(self, typed: str, limit: int, filters: Filters) -> SearchAnswer:
+        begun = self._names.begun(fold(typed))
         async with FanOut(self._deadline_s) as parts:
-            spelling = parts.start("speller", self._speller.correct(typed), MODEL_SHARE)
+            spelling = parts.start("speller", self._spell(typed, begun), MODEL_SHARE)
             waits = self._under_way > self._spare and self._speller.doubts(typed)
-            embedding = None if waits else self._embed(parts, typed)
-            await asyncio.sleep(0)  # the models are asked before names are looked for
-            near = self._names(fold(typed))
+            if waits:
+                await asyncio.wait([spelling], timeout=PATIENCE * self._deadline_s)
             as_typed = as_corrected = None
-            if near.begun:
-                as_typed, _ = await self._retrieve(parts, typed, embedding or self._embed(parts, typed), limit, filters, near)
-            elif waits and await self._replaced(spelling):
+            if waits and spelling.done() and replaces(spelling.result()):
                 as_corrected = await self._retrieve_corrected(parts, typed, spelling, limit, filters)
                 if as_corrected is None or len(as_corrected) < limit:
-                    as_typed, _ = await self._retrieve(parts, typed, self._embed(parts, typed), limit, filters, near)
+                    as_typed, _ = await self._retrieve(parts, typed, limit, filters, near=True)
             else:
                 (as_typed, _), as_corrected = await asyncio.gather(
-                    self._retrieve(parts, typed, embedding or self._embed(parts, typed), limit, filters, near),
-                    self._retrieve_corrected(parts, typed, spelling, limit, filters),
+                    self._retrieve(parts, typed, limit, filters, near=True),
+                    self._retrieve_corrected(parts, typed, spelling, limit, filters, suggested=not begun),
                 )
             correction = await spelling
         if as_typed is None and as_corrected is None:
             raise parts.failures.get("index") or IndexUnavailable("the index did not answer")
-        if near.begun and correction is not None and replaces(correction):
-            correction = replace(correction, action="suggest")
         if replaces(correction) and as_corrected is not None and len(as_corrected) >= limit:
             as_typed = None  # the same answer whether there was time for it or not
         hits = merge(as_typed or [], as_corrected or [], correction)[:limit]
         return SearchAnswer(typed, offer(typed, correction, hits), hits, tuple(parts.degraded), parts.timings_ms)
 
-    async def _replaced(self, spelling: asyncio.Task[Correction | None]) -> bool:
-        """Whether the speller, if it answers soon, replaces the query."""
-        await asyncio.wait([spelling], timeout=PATIENCE * self._deadline_s)
-        return spelling.done() and replaces(spelling.result())
+    async def _spell(self, typed: str, begun: bool) -> Correction:
+        """What the speller makes of `typed`, which it does not replace by another beginning where this one may be meant."""
+        correction = await self._speller.correct(typed)
+        if begun and replaces(correction) and not fold(correction.corrected).startswith(fold(typed)):
+            return replace(correction, action="suggest")
+        return correction
 
     async def _retrieve_corrected(
-        self, parts: FanOut, typed: str, spelling: asyncio.Task[Correction | None], limit: int, filters: Filters
+        self,
+        parts: FanOut,
+        typed: str,
+        spelling: asyncio.Task[Correction | None],
+        limit: int,
+        filters: Filters,
+        *,
+        suggested: bool = True,
     ) -> list[Hit] | None:
-        """The hits for what the speller makes of `typed`, where that is another reading."""
+        """The hits for what the speller makes of `typed`, where that is another reading that replaces it or is `suggested`."""
         correction = await spelling
-        if correction is None or fold(correction.corrected) == fold(typed):
+        if correction is None or fold(correction.corrected) == fold(typed) or not (suggested or replaces(correction)):
             return None
         asked = fold(correction.corrected), limit, filters
         if (known := self.readings.held(asked, noted=False)) is not None:  # the span is of the whole search
             return known
         self.readings.misses += 1
         since = self.readings.cleared
-        embedding = self._embed(parts, correction.corrected)
-        found, whole = await self._retrieve(parts, correction.corrected, embedding, limit, filters)
+        found, whole = await self._retrieve(parts, correction.corrected, limit, filters)
         if found is not None and whole:
             self.readings.hold(asked, found, since)
         return found
 
-    def _embed(self, parts: FanOut, text: str) -> asyncio.Task[Vector | None]:
-        return parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
-
     async def _retrieve(
-        self,
-        parts: FanOut,
-        text: str,
-        embedding: asyncio.Task[Vector | None],
-        limit: int,
-        filters: Filters,
-        near: Near | None = None,
+        self, parts: FanOut, text: str, limit: int, filters: Filters, *, near: bool = False
     ) -> tuple[list[Hit] | None, bool]:
         """Hits for one reading, and whether its embedding was there; by words alone without it. None without the index.
 
         With `near` also what bears a name that the reading is half of or misspelt from: for what was typed.
         """
+        embedding = parts.start("embedder", self._embedder.embed(text), MODEL_SHARE)
+        await asyncio.sleep(0)  # the models are asked before names are looked for
+        names = self._names(fold(text)) if near else None
         vector = await embedding
-        names = None if near is None else near.names
         found = await parts.start("index", self._index.query([IndexQuery(fold(text), vector, limit, filters, names)]))
         return None if found is None else found[0], vector is not None
 

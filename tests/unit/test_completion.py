@@ -97,6 +97,22 @@ def test_true_beginnings_come_before_typos(completions: Completions) -> None:
     assert found[:2] == ["Bilie Holliday", "Billie Jean"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "begins"),
+    [("bil", True), ("Billie Jean", True), ("acdc", True), ("jean", False), ("bilie", False), ("", False), ("!", True)],
+)
+def test_what_begins_a_name(completions: Completions, typed: str, begins: bool) -> None:
+    """The first part of a name or all of it, in any of its spellings; neither a later word nor one with a typo."""
+    assert completions.begins(typed) is begins
+
+
+def test_names_that_are_gone_begin_no_more() -> None:
+    """A name whose last row was removed is none, and one that was added begins at once."""
+    completions = Completions(CATALOGUE)
+    completions.update([Item("new", "Zzyzx Rd", artist="Stone Sour")], [CATALOGUE[0]])
+    assert [completions.begins(typed) for typed in ("billie j", "billie", "zzyz")] == [False, True, True]
+
+
 def test_a_name_is_offered_once_for_each_kind() -> None:
     """The same name in one kind is one completion in its most popular spelling; another kind is another."""
     rows = [

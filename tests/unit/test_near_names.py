@@ -38,12 +38,12 @@ def near() -> NearNames:
 )
 def test_the_name_meant_is_likely(near: NearNames, query: str, name: str) -> None:
     """A name half typed or misspelt is among the names found, as likely as a name has to be."""
-    assert dict(near(query).names)[name] >= 0.75
+    assert dict(near(query))[name] >= 0.75
 
 
 def test_of_names_that_begin_so_the_one_nearly_typed_is_likelier(near: NearNames) -> None:
     """Equally popular names come in the order of the letters that are missing."""
-    found = dict(near("only").names)
+    found = dict(near("only"))
     assert found["only you"] > found["only one thing in the whole wide world"]
     assert list(found).index("only you") < list(found).index("only one thing in the whole wide world")
 
@@ -51,7 +51,7 @@ def test_of_names_that_begin_so_the_one_nearly_typed_is_likelier(near: NearNames
 @pytest.mark.parametrize("query", ["chill hits", "sad songs for a rainy day", "!!", ""])
 def test_a_description_is_no_name(near: NearNames, query: str) -> None:
     """What merely resembles a name in some letters is not likely to be one, and the query itself is never among them."""
-    found = dict(near(query).names)
+    found = dict(near(query))
     assert query not in found and max(found.values(), default=0.0) < 0.6
 
 
@@ -83,14 +83,14 @@ def test_likelihood(query: str, name: str, least: float, most: float) -> None:
 )
 def test_only_a_word_that_exists_is_another_one(near: NearNames, query: str, likely: bool) -> None:
     """Where nearly all letters are right, what no row of the catalogue has is a bad slip."""
-    assert (dict(near(query).names).get("bohemian like you", 0.0) > 0.6) is likely
+    assert (dict(near(query)).get("bohemian like you", 0.0) > 0.6) is likely
 
 
 def test_words_that_exist_are_seldom_slips() -> None:
     """Of two queries an edit away from a name the one of existing words alone is less likely that name misspelt."""
     items = [Item("1", "Bad Boys", artist="Wham!"), Item("2", "Sad Songs", artist="Elton John")]
     near = NearNames(Lexicon(items), Completions(items))
-    assert dict(near("sad boys").names)["bad boys"] < dict(near("pad boys").names)["bad boys"]
+    assert dict(near("sad boys"))["bad boys"] < dict(near("pad boys"))["bad boys"]
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,4 @@ def test_words_that_exist_are_seldom_slips() -> None:
 )
 def test_what_begins_a_name(near: NearNames, query: str, begun: bool) -> None:
     """The first part of a name or all of it, without a slip; not its other words."""
-    assert near(query).begun is begun
+    assert near.begun(query) is begun

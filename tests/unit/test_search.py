@@ -10,12 +10,10 @@ from app.cache import AnswerCache
 from app.domain import Action, Correction, Filters, Hit, Item, Vector
 from app.errors import IndexUnavailable, ModelUnavailable, SearchbarError
 from app.fakes import FakeIndex, unit_vector
-from app.near_names import Near
 from app.search import Asked, SearchService, distinct, merge
 
 ITEMS = tuple(Item(name, name.title(), artist=f"artist {name}") for name in ("a", "b", "c", "d"))
 BILLIE = Item("billie", "Billie Jean", artist="Michael Jackson", popularity=90.0)
-NOTHING_NEAR = Near()
 BILLY = Item("billy", "Billy Jeans", artist="Nobody", popularity=10.0)
 
 
@@ -103,17 +101,31 @@ class Embeds:
         return unit_vector(text.encode())
 
 
+class Names:
+    """Names near whatever is asked, or none."""
+
+    def __init__(self, near: tuple[tuple[str, float], ...] = (), begun: bool = False) -> None:
+        self._near = near
+        self._begun = begun
+
+    def __call__(self, query: str) -> tuple[tuple[str, float], ...]:
+        return self._near
+
+    def begun(self, query: str) -> bool:
+        return self._begun
+
+
 def service(
     speller: Spells | None = None,
     embedder: Embeds | None = None,
     index: FakeIndex | None = None,
     deadline_s: float = 10.0,
     spare: int = 2,
-    near: Near = NOTHING_NEAR,
+    names: Names | None = None,
 ) -> SearchService:
     index = index or FakeIndex([BILLIE, BILLY])
     embedder = embedder or Embeds()
-    return SearchService(speller or Spells(), embedder, index, lambda query: near, deadline_s=deadline_s, spare=spare)
+    return SearchService(speller or Spells(), embedder, index, names or Names(), deadline_s=deadline_s, spare=spare)
 
 
 async def test_both_readings_are_searched() -> None:
@@ -152,20 +164,29 @@ async def test_who_is_alone_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("spare", [pytest.param(2, id="time to spare"), pytest.param(0, id="busy")])
-async def test_what_begins_a_name_is_searched_as_typed_alone(spare: int) -> None:
-    """Somebody may be typing still: another reading is offered, neither searched nor waited for."""
+async def test_what_begins_a_name_is_not_replaced_by_another_beginning(spare: int) -> None:
+    """Somebody may be typing still: another reading is offered, and not searched."""
     index, embedder = FakeIndex([BILLIE, BILLY]), Embeds()
-    searching = service(Spells(latency_s=0.05, doubting=True), embedder, index, spare=spare, near=Near(begun=True))
+    searching = service(Spells(latency_s=0.05, doubting=True), embedder, index, spare=spare, names=Names(begun=True))
     answer = await searching.search("bilie jean", 2, Filters())
     assert ([q.text for q in index.queries], embedder.asked) == (["bilie jean"], ["bilie jean"])
     assert answer.correction is not None
     assert (answer.correction.action, answer.correction.corrected) == ("suggest", "billie jean")
 
 
+async def test_what_begins_a_name_is_replaced_by_one_that_goes_on() -> None:
+    """A last letter left out is mended like any other."""
+    index = FakeIndex([BILLIE, BILLY])
+    answer = await service(SpellsAlike(), index=index, names=Names(begun=True)).search("billie jea", 1, Filters())
+    assert [q.text for q in index.queries] == ["billie jea", "billie jean"]
+    assert answer.correction is not None and answer.correction.action == "replace"
+    assert answer.hits[0].matched_by[-1] == "correction"
+
+
 async def test_names_that_may_be_meant_are_asked_for_of_what_was_typed() -> None:
     """The index is told of near names with the query as typed, not with its correction."""
     index, names = FakeIndex([BILLIE, BILLY]), (("billie jean", 0.9),)
-    await service(index=index, near=Near(names)).search("bilie jean", 1, Filters())
+    await service(index=index, names=Names(names)).search("bilie jean", 1, Filters())
     assert [(q.text, q.names) for q in index.queries] == [("bilie jean", names), ("billie jean", None)]
 
 
@@ -205,7 +226,7 @@ class SpellsAlike(Spells):
 def remembering(index: FakeIndex, embedder: Embeds) -> SearchService:
     """A service that keeps the hits of corrected readings, and no whole answer."""
     kept: AnswerCache[Asked, list[Hit]] = AnswerCache(8, 600.0)
-    return SearchService(SpellsAlike(), embedder, index, lambda query: NOTHING_NEAR, deadline_s=10.0, readings=kept)
+    return SearchService(SpellsAlike(), embedder, index, Names(), deadline_s=10.0, readings=kept)
 
 
 async def test_misspellings_of_one_name_share_its_hits() -> None:

@@ -58,7 +58,7 @@ def finders(index: VectorIndex, embedder: Any, service: SearchService, near: Nea
     async def ask(query: str, *, words: bool, meaning: bool) -> list[str]:
         vector = await embedder.embed(query) if meaning else None
         text = fold(query) if words else ""
-        (hits,) = await index.query([IndexQuery(text, vector, DEPTH, Filters(), near(text).names if words else None)])
+        (hits,) = await index.query([IndexQuery(text, vector, DEPTH, Filters(), near(text) if words else None)])
         return [hit.item.id for hit in merge(hits, [], None)]
 
     async def whole(query: str) -> Sequence[str]:
