@@ -9,7 +9,8 @@ which a long overload pulls up until nothing is refused:
     limit    = (1 - s) × limit + s × (gradient × limit + √limit)
 
 once a window in which half of the limit or more was in flight. With less, the limit goes to where it rests: nobody knows what
-more would do, but a pause of some tens of milliseconds brings that many at once, who are served in no time.
+more would do, but a pause of some tens of milliseconds brings that many at once, who are served in no time. For the same reason
+it does not fall in a window in which the server came to rest: a crowd after which there is nobody is no overload.
 
 Netflix's and Envoy's tolerances (1.5, 1.25) fit servers that take requests singly. Here requests that wait leave together
 (`coalesce.py`), so that latency grows long before throughput ends, and the limit must let it: a server whose batch of n takes
@@ -25,9 +26,6 @@ from math import inf, sqrt
 TOLERANCE = 6.0  # docs/adr/0019-admission.md has the measurements
 ENOUGH_S = 0.015  # of latency, mean, is let be, however quick a model is alone: p90 is to be 25 ms
 TURN_S = 0.002  # of the event loop, mean: what comes meanwhile waits as long even to be refused
-CROWD_TURN_S = 0.001  # from which a turn is long that lets in many: it may be as long as that again for those it refuses
-CROWD_FALL = 0.97  # of the size for each that a long turn has let in
-LEAST_CROWD = 8  # at once are none
 SMOOTHING = 0.2
 WINDOW_S, WINDOW_SAMPLES = 0.1, 10
 REST_GROWTH = 1.1  # of the limit on its way to where it rests, a window
@@ -66,31 +64,6 @@ class Part:
         self.count, self.total = 0, 0.0
 
 
-class Crowd:
-    """How many requests one turn of the event loop may let in.
-
-    A turn takes as long as those that it answers, many of them from a cache, and whoever comes meanwhile waits for its end,
-    even to be refused: under the limit in flight alone each turn may be as long as the one before. Additive increase,
-    multiplicative decrease: one long turn halves the size at most, and changes nothing as long as few come at once.
-
-    Args:
-        most: as long as turns are short.
-
-    Attributes:
-        size: at the moment.
-    """
-
-    def __init__(self, most: float) -> None:
-        self.size = self._most = most
-
-    def turned(self, seconds: float, let_in: int) -> None:
-        """A turn took so long in which so many were let in."""
-        if seconds <= CROWD_TURN_S:
-            self.size = min(self.size + 1, self._most)
-        elif let_in > LEAST_CROWD:
-            self.size = max(self.size * max(CROWD_FALL**let_in, 0.5), min(LEAST_CROWD, self._most))
-
-
 class AdaptiveLimit:
     """A limit on requests in flight between `least` and `most`.
 
@@ -100,7 +73,6 @@ class AdaptiveLimit:
 
     Attributes:
         limit: requests that may be in flight now.
-        crowd: requests that may be let in in this turn of the event loop.
     """
 
     def __init__(self, least: int, most: int, *, rest: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -109,9 +81,8 @@ class AdaptiveLimit:
         self._clock = clock
         self._parts: dict[str, Part] = {}
         self._turns = Part()
-        self.crowd = Crowd(self._most)
         self._busiest = 0
-        self._refused = False
+        self._refused = self._rested = False
         self._opened = clock()
         self.limit = int(self._exact)
 
@@ -119,6 +90,8 @@ class AdaptiveLimit:
         """So many requests are in flight, one just admitted included."""
         if in_flight > self._busiest:
             self._busiest = in_flight
+        if in_flight == 1:  # the server had come to rest
+            self._rested = True
 
     def refused(self) -> None:
         """A request was turned away: what is measured meanwhile holds queueing of our own making."""
@@ -136,7 +109,6 @@ class AdaptiveLimit:
 
     def turned(self, seconds: float, admitted: int) -> None:
         """The event loop came round this long after the first of so many requests was admitted."""
-        self.crowd.turned(seconds, admitted)
         self._turns.count += admitted
         self._turns.total += seconds * admitted
         if self._turns.count >= WINDOW_SAMPLES and (now := self._clock()) - self._opened >= WINDOW_S:
@@ -156,11 +128,13 @@ class AdaptiveLimit:
         if self._turns.count >= WINDOW_SAMPLES:
             gradient = min(gradient, TURN_S / max(self._turns.mean(), TURN_S))
             self._turns.clear()
-        if self._busiest >= self._exact / 2:
+        if self._rested:
+            gradient = 1.0  # many came at the same moment, and all were served
+        if self._busiest >= self._exact / 2 or self._refused:
             target = max(gradient, 0.5) * self._exact + sqrt(self._exact)
             self._exact += SMOOTHING * (target - self._exact)
             self._exact = min(max(self._exact, self._least), self._most)
         elif self._exact < self._rest:
             self._exact = min(self._exact * REST_GROWTH, self._rest)
         self.limit = int(self._exact)
-        self._busiest, self._refused, self._opened = 0, False, now
+        self._busiest, self._refused, self._rested, self._opened = 0, False, False, now

@@ -56,11 +56,6 @@ class Admission:
             return False
         return in_flight[which] + coming[which] >= max(1, int(SHARES[which] * limit))
 
-    def crowded(self, which: Class) -> bool:
-        """Whether enough requests are coming at once for one turn of the event loop, those of this class among them."""
-        crowd, coming = self.limit.crowd.size, self.coming
-        return coming[INTERACTIVE] + coming[BULK] >= crowd and coming[which] >= max(1, int(SHARES[which] * crowd))
-
     def refuse(self, which: Class) -> None:
         """Count a request that is turned away."""
         self.refused[which] += 1

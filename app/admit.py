@@ -15,6 +15,7 @@ from app.connections import LATE
 from app.headers import lines
 from app.problems import OPENAI_PATH
 
+AT_ONCE = 8  # requests that begin in one turn of the event loop (docs/adr/0019-admission.md)
 DETAIL = "more requests are in flight than are useful"
 
 
@@ -37,8 +38,10 @@ class AtTheDoor:
 
     Only for servers where nothing else has a say before admission: no keys, no other origins, no traces.
 
-    Whoever is let in counts as coming until their task begins: of many that arrive in one turn of the event loop, those that
-    find no room are refused in it, and not by tasks after all the others.
+    Whoever is let in counts as coming until they begin: of many that arrive in one turn of the event loop, those that find no
+    room are refused in it, and not by tasks after all the others. `AT_ONCE` of them begin in a turn, the others in the next
+    ones: a turn takes as long as those that it answers, many of them from a cache, and whoever comes meanwhile waits for its
+    end, even to be refused.
 
     Args:
         headers: of every answer.
@@ -46,6 +49,8 @@ class AtTheDoor:
 
     def __init__(self, admission: Admission, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._admission = admission
+        self._begun = 0  # in this turn of the event loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._answers: dict[bytes, tuple[Class, bytes]] = {}
         for path, which in OF_PATH.items():
             start, body = refusal(path)
@@ -54,7 +59,7 @@ class AtTheDoor:
     def refusal(self, url: bytes) -> bytes | None:
         """See `connections.Door.refusal`; refusals are counted. An URL written otherwise than usual is left to `Admit`."""
         found = self._answers.get(url) or self._answers.get(url.partition(b"?")[0])
-        if found is None or not (self._admission.full(found[0]) or self._admission.crowded(found[0])):
+        if found is None or not self._admission.full(found[0]):
             return None
         self._admission.refuse(found[0])
         return found[1]
@@ -64,10 +69,34 @@ class AtTheDoor:
         if which := OF_PATH.get(path):
             self._admission.coming[which] += 1
 
-    def begun(self, path: str) -> None:
-        """See `connections.Door.begun`: it enters now, or when its body is there."""
+    async def begin(self, path: str) -> None:
+        """See `connections.Door.begin`: it enters then, or when its body is there."""
         if which := OF_PATH.get(path):
-            self._admission.coming[which] -= 1
+            try:
+                await self._turn()
+            finally:
+                self._admission.coming[which] -= 1
+
+    async def _turn(self) -> None:
+        """Wait while as many as may have begun in this turn of the event loop."""
+        loop = asyncio.get_running_loop()
+        if self._begun >= AT_ONCE:
+            since = time.perf_counter()
+            self._waiting.append(loop.create_future())
+            await self._waiting[-1]
+            return self._admission.limit.turned(time.perf_counter() - since, 1)
+        if not self._begun:
+            loop.call_soon(self._next_turn, loop)
+        self._begun += 1
+
+    def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._begun = 0
+        while self._waiting and self._begun < AT_ONCE:
+            if not (waiter := self._waiting.popleft()).done():  # its client may have gone
+                waiter.set_result(None)
+                self._begun += 1
+        if self._begun:
+            loop.call_soon(self._next_turn, loop)
 
 
 class Admit:

@@ -58,8 +58,8 @@ class Door(Protocol):
     def let_in(self, path: str) -> None:
         """A request to `path` was not refused, and will have a task."""
 
-    def begun(self, path: str) -> None:
-        """The task of a request to `path` that was let in begins."""
+    async def begin(self, path: str) -> None:
+        """Return when a request to `path` that was let in may begin; called once for each, however it ends."""
 
 
 class Answered:
@@ -213,14 +213,14 @@ class Connection(HttpToolsProtocol):
         self, cycle: RequestResponseCycle, app: Any, door: Door | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """The application for one request: not begun, and no defect of it, when the client has gone."""
-        if door is not None:
-            door.begun(scope["path"])
-        if scope["method"] not in CHANGES:
-            if cycle.disconnected:
-                return
+        changes = scope["method"] in CHANGES
+        if not changes:
             self._task = asyncio.current_task()
         try:
-            await app(scope, receive, OneWrite(cycle))
+            if door is not None:
+                await door.begin(scope["path"])
+            if changes or not cycle.disconnected:
+                await app(scope, receive, OneWrite(cycle))
         except asyncio.CancelledError:
             if not cycle.disconnected and not cycle.response_started:  # the server stops and has waited for long
                 stopped = problem(503, "Stopping", "the server was stopped", {"Retry-After": "1", "Connection": "close"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.adaptive_limit import CROWD_TURN_S, ENOUGH_S, FLOOR_S, LEAST_CROWD, TOLERANCE, TURN_S, AdaptiveLimit, Crowd, Floor
+from app.adaptive_limit import ENOUGH_S, FLOOR_S, TOLERANCE, TURN_S, AdaptiveLimit, Floor
 
 
 class Clock:
@@ -172,33 +172,34 @@ def test_a_floor_is_forgotten_after_its_time() -> None:
     assert floor.value == 5.0
 
 
-def test_long_turns_in_a_row_make_crowds_small_and_short_ones_let_them_grow() -> None:
-    """Where each request takes 0.2 ms of the turn, and as many come as may, turns become short."""
-    crowd = Crowd(256)
-    turns = []
-    for _ in range(100):
-        let_in = int(crowd.size)
-        crowd.turned(0.0002 * let_in, let_in)
-        turns.append(0.0002 * let_in)
-    assert turns[0] > 0.05 and max(turns[10:]) <= 2 * CROWD_TURN_S
-    for _ in range(300):
-        crowd.turned(CROWD_TURN_S, 5)
-    assert crowd.size == 256
+def test_the_limit_does_not_fall_where_the_server_comes_to_rest(clock: Clock) -> None:
+    """Crowds that are served, slowly for so many, before the next one comes are let in; without a rest between them fewer."""
+    limit = AdaptiveLimit(32, 256, rest=144, clock=clock)
+
+    def ask(least: int, most: int, latency_s: float) -> None:
+        for in_flight in range(least, most):
+            limit.seen(in_flight)
+            clock.now += 0.1 / 140
+            limit.observe("model", latency_s)
+
+    for _ in range(200):
+        ask(1, 2, 0.002)
+    for _ in range(50):
+        ask(1, 140, 0.06)
+        clock.now += 0.1
+    assert limit.limit >= 144
+    for _ in range(50):
+        ask(100, 140, 0.06)
+    assert limit.limit < 100
 
 
-def test_one_long_turn_refuses_nobody() -> None:
-    """After a pause of some milliseconds a crowd is let in as before, and long turns for few are not the crowd's fault."""
-    crowd = Crowd(256)
-    crowd.turned(0.02, 100)
-    assert crowd.size == 128
-    for _ in range(100):
-        crowd.turned(0.02, LEAST_CROWD)
-    assert crowd.size == 128
-
-
-def test_a_limit_below_the_least_crowd_is_the_crowd() -> None:
-    """Nobody waits for a crowd that the limit does not allow."""
-    crowd = Crowd(4)
-    for _ in range(10):
-        crowd.turned(0.02, 20)
-    assert crowd.size == 4
+def test_who_is_refused_is_no_rest(clock: Clock) -> None:
+    """A limit of which little is in use, because others are refused before they count, follows the latency all the same."""
+    limit = AdaptiveLimit(32, 256, rest=144, clock=clock)
+    for number in range(400):
+        limit.seen(40)
+        if number > 100:
+            limit.refused()
+        clock.now += 0.01
+        limit.observe("model", 0.002 if number < 100 else 0.06)
+    assert limit.limit < 40

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from app.adaptive_limit import LEAST_CROWD, AdaptiveLimit
+from app.adaptive_limit import AdaptiveLimit
 from app.admission import BULK, INTERACTIVE, Admission, Class
-from app.admit import AtTheDoor
+from app.admit import AT_ONCE, AtTheDoor
 
 
 def admission(limit: int = 10) -> Admission:
@@ -71,29 +73,38 @@ def test_leaving_makes_room() -> None:
     assert one.enter(INTERACTIVE)
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "expected"),
-    [
-        pytest.param("/v1/embed", "/v1/search?q=a", 6, id="interactive gets its 80 % of a crowd of bulk"),
-        pytest.param("/v1/search?q=a", "/v1/embed", 1, id="bulk gets its 20 % of a crowd that is interactive"),
-    ],
-)
-def test_a_crowd_has_its_bound_and_its_shares(first: str, then: str, expected: int) -> None:
-    """With room for hundreds in flight, long turns in a row leave few places in the next, for each class some."""
+async def test_few_begin_in_a_turn_of_the_event_loop() -> None:
+    """Of many that are let in at once `AT_ONCE` begin, in the next turn as many, in order; who has gone keeps no place."""
     one = admission(500)
-    door = AtTheDoor(one, [])
+    door, begun = AtTheDoor(one, []), list[int]()
 
-    def let_in(url: str) -> int:
-        number = 0
-        while number < 100 and door.refusal(url.encode()) is None:
-            door.let_in(url.partition("?")[0])
-            number += 1
-        return number
+    async def request(number: int) -> None:
+        await door.begin("/v1/embed")
+        begun.append(number)
 
-    assert let_in(first) == 100
-    for _ in range(100):
-        door.begun(first.partition("?")[0])
+    for _ in range(3 * AT_ONCE):
+        assert door.refusal(b"/v1/embed") is None
+        door.let_in("/v1/embed")
+    tasks = [asyncio.create_task(request(number)) for number in range(3 * AT_ONCE)]
+    await asyncio.sleep(0)
+    assert begun == list(range(AT_ONCE)) and one.coming[BULK] == 2 * AT_ONCE
+    tasks[AT_ONCE].cancel()
     for _ in range(10):
-        one.limit.turned(0.02, 100)
-    assert let_in(first) == LEAST_CROWD and one.refused[BULK] + one.refused[INTERACTIVE] == 1
-    assert let_in(then) == expected
+        before = len(begun)
+        await asyncio.sleep(0)
+        assert len(begun) - before <= AT_ONCE
+    assert begun == [number for number in range(3 * AT_ONCE) if number != AT_ONCE]
+    assert one.coming[BULK] == 0
+    await asyncio.wait(tasks)
+
+
+async def test_who_waits_for_a_turn_takes_up_room() -> None:
+    """What was let in and has not begun counts against the limit, for each class its share."""
+    one = admission(10)
+    door = AtTheDoor(one, [])
+    let_in = 0
+    while door.refusal(b"/v1/embed") is None:
+        door.let_in("/v1/embed")
+        let_in += 1
+    assert let_in == 10 and one.refused[BULK] == 1
+    assert door.refusal(b"/v1/search?q=a") is None
