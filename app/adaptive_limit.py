@@ -8,7 +8,7 @@ which a long overload pulls up until nothing is refused:
     gradient = clamp(allowed / latency, 0.5, 1)     of the model for which it is least; or turn allowed / turn seen
     limit    = (1 - s) × limit + s × (gradient × limit + √limit)
 
-once a window in which half of the limit or more was in flight. With less, the limit goes to where it rests: nobody knows what
+once a window in which half of the limit or more was in flight, or somebody refused. Else the limit goes to where it rests: nobody knows what
 more would do, but a pause of some tens of milliseconds brings that many at once, who are served in no time. For the same reason
 it does not fall in a window in which the server came to rest: a crowd after which there is nobody is no overload.
 
