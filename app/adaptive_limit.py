@@ -8,9 +8,10 @@ which a long overload pulls up until nothing is refused:
     gradient = clamp(allowed / latency, 0.5, 1)     of the model for which it is least; or turn allowed / turn seen
     limit    = (1 - s) × limit + s × (gradient × limit + √limit)
 
-once a window in which half of the limit or more was in flight, or somebody refused. Else the limit goes to where it rests: nobody knows what
-more would do, but a pause of some tens of milliseconds brings that many at once, who are served in no time. For the same reason
-it does not fall in a window in which the server came to rest: a crowd after which there is nobody is no overload.
+once a window in which half of the limit or more was in flight, or somebody was refused. Else the limit goes to where it rests:
+nobody knows what more would do, but a pause of some tens of milliseconds brings that many at once, who are served in no time.
+For the same reason it does not fall in a window in which the server came to rest: a crowd after which there is nobody is no
+overload.
 
 Netflix's and Envoy's tolerances (1.5, 1.25) fit servers that take requests singly. Here requests that wait leave together
 (`coalesce.py`), so that latency grows long before throughput ends, and the limit must let it: a server whose batch of n takes
