@@ -109,7 +109,7 @@ class AdaptiveLimit:
             self._close(now)
 
     def turned(self, seconds: float, admitted: int) -> None:
-        """The event loop came round this long after the first of so many requests was admitted."""
+        """The event loop came round this long after the first of so many was admitted, or one waited so long for its turn."""
         self._turns.count += admitted
         self._turns.total += seconds * admitted
         if self._turns.count >= WINDOW_SAMPLES and (now := self._clock()) - self._opened >= WINDOW_S:

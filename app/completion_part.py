@@ -143,9 +143,10 @@ class Part:
         return [self._found(owner, loss) for owner, loss in zip(owners[best].tolist(), losses[best].tolist(), strict=True)]
 
     def begins(self, prefix: str) -> bool:
-        """Whether a name begins so, with its first word."""
-        places = slice(*self._range(prefix))
-        return bool((~self._later[places] & self._alive[self._owners[places]]).any())
+        """Whether a name begins so, with its first word. Of a long range the first `READ` nearly always tell."""
+        low, high = self._range(prefix)
+        parts = (slice(at, min(at + READ, high)) for at in range(low, high, READ))
+        return any((~self._later[part] & self._alive[self._owners[part]]).any() for part in parts)
 
     def occurs(self, prefix: str) -> bool:
         """Whether a name has a word that begins so."""

@@ -30,6 +30,7 @@ from app.index.schema import point_id, to_item
 from app.index.versions import hold, share
 
 JOURNAL = "journal"
+NO_ITEM = 2**63  # a point that `schema.point_id` gives to no item
 CHUNK = 32  # items between two turns of the event loop, about 3 ms
 
 _LENGTH = Struct("<I")
@@ -175,10 +176,24 @@ def recovered(path: Path, directory: Path, shard: qdrant.EdgeShard, journal: Jou
             pass
         upserted += [point_id(item.id) for item in change.upserted]
         expected = change.items
+    if journal and journal.size:
+        outnumber(shard)
     held = items_in(shard)
     if held != expected:
         raise IndexUnavailable(f"the index {path} is damaged: it holds {held} of {expected} items; build it again")
     return checkpoint(directory, manifest, shard, journal, upserted) if journal and journal.size else manifest
+
+
+def outnumber(shard: qdrant.EdgeShard) -> None:
+    """Carry the segment's number past those of all its points.
+
+    The engine numbers its operations from the segment's number when it was loaded, and passes over, in silence, one that is not
+    above its point's. A kill in the middle of a flush leaves points above their segment, and applying the journal again leaves
+    it so: what is passed over does not move the segment. A point that comes and goes does.
+    """
+    with border("the index cannot be written"):
+        shard.update(qdrant.UpdateOperation.upsert_points([qdrant.Point(NO_ITEM, {}, {})]))
+        shard.update(qdrant.UpdateOperation.delete_points([NO_ITEM]))
 
 
 def checkpoint(

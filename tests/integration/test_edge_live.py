@@ -92,6 +92,26 @@ async def test_a_changed_copy_has_what_a_crash_left(out: Path, tmp_path: Path) -
     await reader.close()
 
 
+async def test_changes_after_a_torn_flush_are_not_passed_over(out: Path, tmp_path: Path) -> None:
+    """Killed when the engine had written its points' versions and not yet its segment's: later changes count all the same."""
+    live = LiveEdgeIndex.open(out)
+    (segment,) = (out / "shard" / "segments").glob("*/segment.json")
+    before = segment.read_bytes()
+    await live.upsert(replaced(1) + added(1), vectors(REPLACED + len(added(1)), DIMENSIONS))
+    live._open_shard().flush()
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy, ignore=shutil.ignore_patterns(LOCK))
+    (copy / segment.relative_to(out)).write_bytes(before)
+    await live.close()
+    await LiveEdgeIndex.open(copy).close()
+    again = LiveEdgeIndex.open(copy)
+    await again.delete([item.id for item in added(1)])
+    await again.upsert(replaced(2), vectors(REPLACED, DIMENSIONS))
+    assert await again.get([item.id for item in added(1)]) == []
+    assert {item.title for item in await again.get(["old-0", "old-99"])} == {"Song 0 version 2", "Song 99 version 2"}
+    await again.close()
+
+
 async def test_damage_is_told_from_live_changes(out: Path, tmp_path: Path) -> None:
     """A journal cut before a whole record, and a manifest of another index, are refused: items are missing."""
     copy = await crashed(out, tmp_path / "copy")

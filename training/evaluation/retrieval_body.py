@@ -24,8 +24,8 @@ DESCRIBED = (
     "facts. Playlist titles: right are the songs that the playlist holds, at least five of the catalogue. Nine tenths of those "
     "that say what their songs are like are among the embedder's training pairs, and many of them it knows by heart: only the "
     "held-out tenth says how it understands a title. Mere names (`lorem`) were training pairs of the weights that ship, too, "
-    "and are none of the next ones: the fused answer is behind the embedding there because it takes some for misspelt names "
-    "(`lain`, `lorem`). Precision: share of right items in the first ten; any: queries with one."
+    "and are none of the next ones; the fused answer takes some for misspelt names (`lain`, `lorem`), and then falls behind "
+    "the embedding. Precision: share of right items in the first ten; any: queries with one."
 )
 COST = (
     "Latency is one query at a time in one process on two CPU cores, embedding and correction included where a row uses them, "
