@@ -40,9 +40,9 @@ class Admission:
         self.coming: dict[Class, int] = {INTERACTIVE: 0, BULK: 0}
         self.refused: dict[Class, int] = {INTERACTIVE: 0, BULK: 0}
 
-    def enter(self, which: Class) -> bool:
-        """Whether a request of this class may start; one that did must `leave`."""
-        if self.full(which):
+    def enter(self, which: Class, *, let_in: bool = False) -> bool:
+        """Whether a request of this class may start; one that did must `leave`. Who was let in before may."""
+        if not let_in and self.full(which):
             self.refuse(which)
             return False
         self.in_flight[which] += 1

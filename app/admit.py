@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -11,11 +9,11 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission import OF_PATH, Admission, Class
-from app.connections import LATE
+from app.connections import LATE, LET_IN
 from app.headers import lines
 from app.problems import OPENAI_PATH
+from app.turns import Turns
 
-AT_ONCE = 8  # requests that begin in one turn of the event loop (docs/adr/0019-admission.md)
 DETAIL = "more requests are in flight than are useful"
 
 
@@ -38,10 +36,8 @@ class AtTheDoor:
 
     Only for servers where nothing else has a say before admission: no keys, no other origins, no traces.
 
-    Whoever is let in counts as coming until they begin: of many that arrive in one turn of the event loop, those that find no
-    room are refused in it, and not by tasks after all the others. `AT_ONCE` of them begin in a turn, the others in the next
-    ones: a turn takes as long as those that it answers, many of them from a cache, and whoever comes meanwhile waits for its
-    end, even to be refused.
+    Whoever is let in counts as coming until their task has begun: of many that arrive in one turn of the event loop, those that
+    find no room are refused in it, and not by tasks after all the others.
 
     Args:
         headers: of every answer.
@@ -49,8 +45,6 @@ class AtTheDoor:
 
     def __init__(self, admission: Admission, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._admission = admission
-        self._begun = 0  # in this turn of the event loop
-        self._waiting: deque[asyncio.Future[None]] = deque()
         self._answers: dict[bytes, tuple[Class, bytes]] = {}
         for path, which in OF_PATH.items():
             start, body = refusal(path)
@@ -69,34 +63,10 @@ class AtTheDoor:
         if which := OF_PATH.get(path):
             self._admission.coming[which] += 1
 
-    async def begin(self, path: str) -> None:
-        """See `connections.Door.begin`: it enters then, or when its body is there."""
+    def came(self, path: str) -> None:
+        """See `connections.Door.came`: it enters now, or when its body is there."""
         if which := OF_PATH.get(path):
-            try:
-                await self._turn()
-            finally:
-                self._admission.coming[which] -= 1
-
-    async def _turn(self) -> None:
-        """Wait while as many as may have begun in this turn of the event loop."""
-        loop = asyncio.get_running_loop()
-        if self._begun >= AT_ONCE:
-            since = time.perf_counter()
-            self._waiting.append(loop.create_future())
-            await self._waiting[-1]
-            return self._admission.limit.turned(time.perf_counter() - since, 1)
-        if not self._begun:
-            loop.call_soon(self._next_turn, loop)
-        self._begun += 1
-
-    def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._begun = 0
-        while self._waiting and self._begun < AT_ONCE:
-            if not (waiter := self._waiting.popleft()).done():  # its client may have gone
-                waiter.set_result(None)
-                self._begun += 1
-        if self._begun:
-            loop.call_soon(self._next_turn, loop)
+            self._admission.coming[which] -= 1
 
 
 class Admit:
@@ -104,14 +74,16 @@ class Admit:
 
     Nothing but a key is looked at before.
 
-    A place is taken when the body is there: a client that sends slowly holds none.
+    A place is taken when the body is there: a client that sends slowly holds none. Whoever was let in at the door and has sent
+    the whole body keeps the place, even if the limit has fallen since: a refusal that comes late is worth less than an answer.
+    What has a place begins when it is its turn (`turns.py`).
     """
 
     def __init__(self, app: ASGIApp, admission: Admission, max_body_bytes: int) -> None:
         self.app = app
         self.admission = admission
         self.max_body_bytes = max_body_bytes
-        self._admitted = 0  # in this turn of the event loop
+        self._turns = Turns(admission.limit.turned)
         self._refusals = {path: refusal(path) for path in OF_PATH}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,22 +92,16 @@ class Admit:
             return await self.app(scope, receive, send)
         if scope["method"] == "POST":
             receive = await self._received(scope, receive)
-        if not self.admission.enter(which):
+        if not self.admission.enter(which, let_in=scope.get(LET_IN, False)):
             scope["refused"] = True  # for whoever measures: it is counted here
             start, body = self._refusals[scope["path"]]
             await send(dict(start))  # whoever wraps `send` may change it
             return await send(body)
-        if not self._admitted:
-            asyncio.get_running_loop().call_soon(self._turned, time.perf_counter())
-        self._admitted += 1
         try:
+            await self._turns.begin()
             await self.app(scope, receive, send)
         finally:
             self.admission.leave(which)
-
-    def _turned(self, since: float) -> None:
-        admitted, self._admitted = self._admitted, 0
-        self.admission.limit.turned(time.perf_counter() - since, admitted)
 
     async def _received(self, scope: Scope, receive: Receive) -> Receive:
         """Wait for the body, as far as it may be long; whoever calls what is returned gets it again.

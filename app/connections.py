@@ -31,6 +31,7 @@ log = logging.getLogger("searchbar.http")
 
 CHANGES = {"PUT", "PATCH", "DELETE"}  # what they have begun they finish, whether or not their client waits for it
 LATE = "late"  # key of a request's state, set when the time for its body is over
+LET_IN = "let_in"  # key of the scope of a request that was let in at the door and is all there: whether it was
 MIN_BYTES_PER_S = 1024  # of a body: so much more time has a long one (the rule of Apache's mod_reqtimeout)
 REFUSED_S = 1.0  # that a connection stays which was refused, or will be: closed sooner, the reset could overtake the answer
 
@@ -58,8 +59,8 @@ class Door(Protocol):
     def let_in(self, path: str) -> None:
         """A request to `path` was not refused, and will have a task."""
 
-    async def begin(self, path: str) -> None:
-        """Return when a request to `path` that was let in may begin; called once for each, however it ends."""
+    def came(self, path: str) -> None:
+        """The task of a request to `path` that was let in has begun."""
 
 
 class Answered:
@@ -218,7 +219,8 @@ class Connection(HttpToolsProtocol):
             self._task = asyncio.current_task()
         try:
             if door is not None:
-                await door.begin(scope["path"])
+                door.came(scope["path"])
+                scope[LET_IN] = not cycle.more_body
             if changes or not cycle.disconnected:
                 await app(scope, receive, OneWrite(cycle))
         except asyncio.CancelledError:

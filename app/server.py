@@ -26,7 +26,7 @@ from app.connections import Connection, Connections, Limits
 from app.errors import SetupError
 from app.garbage import Garbage
 from app.gateway import Gateway
-from app.priority import realtime
+from app.priority import give_way, realtime
 from app.settings import Settings
 from app.stack import running
 from app.tls import check_server_tls
@@ -246,6 +246,7 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         server.config.ssl_certfile, server.config.ssl_keyfile = settings.tls_cert, settings.tls_key
         if settings.realtime:
             cleanup.enter_context(realtime())
+            cleanup.callback(asyncio.create_task(give_way()).cancel)
         host, port = sock.getsockname()[:2]
         scheme = "https" if access.https else "http"
         console.print(EXAMPLES.format(url=f"{scheme}://{host}:{port}"), highlight=False, soft_wrap=True)

@@ -484,7 +484,7 @@ class TestOverloaded:
                 door.let_in("/v1/embed")
         assert let_in == [True, True, False, False, False]
         for _ in range(2):
-            await door.begin("/v1/embed")
+            door.came("/v1/embed")
         async with serving(gateway, Limits()) as served:
             served.server.shared.door = door
             for _ in range(3):  # places that were taken are free again

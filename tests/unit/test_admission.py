@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from app.adaptive_limit import AdaptiveLimit
 from app.admission import BULK, INTERACTIVE, Admission, Class
-from app.admit import AT_ONCE, AtTheDoor
+from app.admit import AtTheDoor
 
 
 def admission(limit: int = 10) -> Admission:
@@ -73,33 +71,16 @@ def test_leaving_makes_room() -> None:
     assert one.enter(INTERACTIVE)
 
 
-async def test_few_begin_in_a_turn_of_the_event_loop() -> None:
-    """Of many that are let in at once `AT_ONCE` begin, in the next turn as many, in order; who has gone keeps no place."""
-    one = admission(500)
-    door, begun = AtTheDoor(one, []), list[int]()
-
-    async def request(number: int) -> None:
-        await door.begin("/v1/embed")
-        begun.append(number)
-
-    for _ in range(3 * AT_ONCE):
-        assert door.refusal(b"/v1/embed") is None
-        door.let_in("/v1/embed")
-    tasks = [asyncio.create_task(request(number)) for number in range(3 * AT_ONCE)]
-    await asyncio.sleep(0)
-    assert begun == list(range(AT_ONCE)) and one.coming[BULK] == 2 * AT_ONCE
-    tasks[AT_ONCE].cancel()
-    for _ in range(10):
-        before = len(begun)
-        await asyncio.sleep(0)
-        assert len(begun) - before <= AT_ONCE
-    assert begun == [number for number in range(3 * AT_ONCE) if number != AT_ONCE]
-    assert one.coming[BULK] == 0
-    await asyncio.wait(tasks)
+def test_who_was_let_in_is_let_in() -> None:
+    """A place that was promised is there, even if the limit has fallen since."""
+    one = admission(1)
+    assert one.enter(BULK) and not one.enter(BULK)
+    assert one.enter(BULK, let_in=True)
+    assert one.in_flight[BULK] == 2 and one.refused[BULK] == 1
 
 
-async def test_who_waits_for_a_turn_takes_up_room() -> None:
-    """What was let in and has not begun counts against the limit, for each class its share."""
+def test_who_is_coming_takes_up_room() -> None:
+    """What was let in and has not come counts against the limit, for each class its share."""
     one = admission(10)
     door = AtTheDoor(one, [])
     let_in = 0
@@ -108,3 +89,6 @@ async def test_who_waits_for_a_turn_takes_up_room() -> None:
         let_in += 1
     assert let_in == 10 and one.refused[BULK] == 1
     assert door.refusal(b"/v1/search?q=a") is None
+    for _ in range(10):
+        door.came("/v1/embed")
+    assert one.coming[BULK] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from app import cli_index
 from app.errors import SetupError
 from app.index.address import ClusterAddress, index_address
-from app.priority import allowed, idle, realtime
+from app.priority import LOOK_S, REST_S, allowed, give_way, idle, realtime
 
 ASK = "import os; print(os.sched_getscheduler(0))"
 
@@ -49,6 +50,24 @@ def test_who_may_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SetupError, match=r"Operation not permitted.*CAP_SYS_NICE"), realtime():
         pytest.fail("it was let in")
     assert not allowed()
+
+
+@pytest.mark.parametrize(("share", "rests"), [(1.0, 3), (0.95, 3), (0.9, 0), (0.0, 0)])
+async def test_a_loop_that_never_rests_is_made_to(share: float, rests: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It rests after each while in which its thread had a core nearly all the time, and never otherwise."""
+    now, rested, looks = 0.0, list[float](), 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now, looks
+        assert seconds == LOOK_S
+        now, looks = now + seconds, looks + 1
+        if looks == 4:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await give_way(clock=lambda: now, used=lambda: share * now, rest=rested.append)
+    assert rested == [REST_S] * rests
 
 
 def apart(work: Callable[[], object]) -> None:
