@@ -34,11 +34,13 @@ class QuerySet:
         name: what the tables call it.
         cases: each with the ids of the items that answer it.
         described: the answers share a description, and how many of the first ten are right counts; otherwise one is enough.
+        trained: the queries and their answers are training pairs of the embedder that ships.
     """
 
     name: str
     cases: list[Case]
     described: bool = False
+    trained: bool = False
 
 
 def name_sets(items: Sequence[Item], names: Names, count: int) -> list[QuerySet]:
@@ -82,8 +84,8 @@ def semantic_sets(items: Sequence[Item], count: int | None) -> Iterator[QuerySet
 def playlist_sets(items: Sequence[Item], file: Path, count: int) -> Iterator[QuerySet]:
     """Titles of playlists that hold at least `MIN_TRACKS` of the items, which are right; seeded where there are too many.
 
-    Those that the embedder trains on, which it may know by heart, the tenth that is kept from it, and of the rest the mere
-    names, which only training before 2026-11-27 has drawn.
+    The tenth that is kept from the embedder's training, those that it trains on, which it may know by heart, and of the rest
+    the mere names, which only training before 2026-11-27 has drawn, that of the weights that ship included.
     """
     known: dict[tuple[str, str], str] = {(fold(item.title), fold(item.artist)): item.id for item in items if item.artist}
     members: dict[str, set[str]] = defaultdict(set)
@@ -92,10 +94,11 @@ def playlist_sets(items: Sequence[Item], file: Path, count: int) -> Iterator[Que
         if found and (title := fold(row["playlist"] or "")):
             members[title].add(found)
     tells = Describer(random.Random(SEED)).tells
-    for name in (PLAYLIST, KEPT, MUTE):
+    for name in (KEPT, PLAYLIST, MUTE):
         usable = sorted(title for title, ids in members.items() if len(ids) >= MIN_TRACKS and _sort(title, tells) == name)
         chosen = sorted(random.Random(SEED + 44).sample(usable, min(count, len(usable))))
-        yield QuerySet(name, [Case(title, title, frozenset(members[title])) for title in chosen], described=True)
+        asked = [Case(title, title, frozenset(members[title])) for title in chosen]
+        yield QuerySet(name, asked, described=True, trained=name != KEPT)
 
 
 def _sort(title: str, tells: Callable[[str], bool]) -> str:
