@@ -119,6 +119,9 @@ def in_words(one: Phase) -> str:
     if one.refused:
         p50, p99, p999, most = one.refusal_ms
         words += (
-            f" (p50 {p50:.1f}, p99 {p99:.1f}, p99.9 {p999:.1f}, most {most:.1f} ms; {100 * one.slow_refusals:.2f} % too late)"
+            f" (p50 {p50:.1f}, p99 {p99:.1f}, p99.9 {p999:.1f}, most {most:.1f} ms; {100 * one.slow_refusals:.3f} % too late"
+            + (f", {100 * one.slow_anyway:.3f} % without the machine's own pauses)" if one.slow_refusals else ")")
         )
+    if one.pauses_ms:
+        words += f"; the machine stood still {len(one.pauses_ms)} times, for {max(one.pauses_ms):.1f} ms at most"
     return "; ".join([words, *(f"{count} × {kind}" for kind, count in one.failures.items())])

@@ -8,6 +8,7 @@ import pytest
 
 from loadtest.openloop import Sample
 from loadtest.overload import OVERLOADS, RAMP, Overload, Overloaded, Phase, missed_overload, phase, rates
+from loadtest.pauses import Pause
 
 OVERLOAD = OVERLOADS["overload"]
 BUDGET_MS = OVERLOAD.load.p90_ms
@@ -50,6 +51,15 @@ def test_a_phase_counts_what_became_of_its_requests() -> None:
     assert found.failures == {"503": 1, "connection lost": 1}
 
 
+def test_a_refusal_is_not_charged_for_the_time_the_machine_stood_still() -> None:
+    """Of its 6 ms two were a pause, and four count; with half a millisecond of pause it is late anyway."""
+    samples = [Sample("/", 0.0, 1.0, 1.006, 429), Sample("/", 0.0, 1.0, 1.001, 429)]
+    found = phase(RAMP, 2.0, 1.0, samples, {}, 5.0, [Pause(0.9, 1.001), Pause(1.003, 1.004), Pause(2.0, 3.0)])
+    assert (found.slow_refusals, found.slow_anyway) == (0.5, 0.0)
+    assert found.pauses_ms == pytest.approx((101, 1, 1000))
+    assert phase(RAMP, 2.0, 1.0, samples, {}, 5.0, [Pause(1.0, 1.0005)]).slow_anyway == 0.5
+
+
 HELD = step(900.0, 20.0)
 BURST = replace(step(2700.0, 39.0, 850.0), refused=50_000, refusal_ms=(0.5, 1.0, 2.0, 4.0))
 
@@ -60,7 +70,8 @@ BURST = replace(step(2700.0, 39.0, 850.0), refused=50_000, refusal_ms=(0.5, 1.0,
         pytest.param(BURST, HELD, "", id="held"),
         pytest.param(replace(BURST, goodput_per_s=700.0), HELD, "goodput 78 %", id="too little answered"),
         pytest.param(replace(BURST, p90_ms=41.0), HELD, "p90 of the accepted", id="too slow"),
-        pytest.param(replace(BURST, slow_refusals=0.001), HELD, "refusals took", id="a refusal too late"),
+        pytest.param(replace(BURST, slow_refusals=0.002, slow_anyway=0.001), HELD, "refusals took", id="a refusal too late"),
+        pytest.param(replace(BURST, slow_refusals=0.001), HELD, "", id="a refusal too late because of the machine"),
         pytest.param(replace(BURST, failures={"500": 1}), HELD, "1 × 500", id="a failure"),
         pytest.param(BURST, replace(HELD, p90_ms=50.0), "2 s after", id="still slow afterwards"),
         pytest.param(BURST, replace(HELD, refused=500), "500 refused", id="still refusing afterwards"),

@@ -1,0 +1,118 @@
+"""When the machine itself stood still: time that no program on it can answer for.
+
+The host of a virtual machine takes its cores away now and then, for milliseconds at a time, all at once. As with Gil Tene's
+jHiccup (https://github.com/giltene/jHiccup), somebody who has nothing else to do looks at the clock every millisecond: here
+one process on each core, before all others (SCHED_FIFO), and only what all of them missed at the same time counts. A single
+core may be kept busy by the kernel for the sake of the programs that are measured.
+
+Run as a script with the number of a core it is such a watcher, until SIGTERM; then it prints what it missed, a line each.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+PERIOD_S = 0.001
+LATE_S = 0.001  # after which a watcher that should have woken has missed something
+PRIORITY = 2  # of the real-time priorities: before the generator (app/priority.py)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """From when to when nothing ran, in seconds of `time.perf_counter`, which all processes share on Linux."""
+
+    since: float
+    until: float
+
+    @property
+    def ms(self) -> float:
+        return 1000 * (self.until - self.since)
+
+
+@contextmanager
+def watched() -> Iterator[list[Pause]]:
+    """Watch meanwhile; the list is filled at the end, and stays empty where real-time priority is not to be had."""
+    found: list[Pause] = []
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    command = [sys.executable, "-I", "-S", __file__]
+    watchers = [
+        subprocess.Popen([*command, str(core)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for core in cores
+    ]
+    try:
+        willing = [bool(watcher.stdout and watcher.stdout.readline()) for watcher in watchers]
+        yield found
+    finally:
+        for watcher in watchers:
+            watcher.terminate()
+        said = [watcher.communicate()[0] for watcher in watchers]
+    if watchers and all(willing):
+        found += together([read(lines) for lines in said])
+
+
+def read(lines: str) -> list[Pause]:
+    """What a watcher printed."""
+    return [Pause(*map(float, line.split())) for line in lines.splitlines()]
+
+
+def together(cores: Sequence[Sequence[Pause]]) -> list[Pause]:
+    """What all cores missed at the same time, each core's in order of time."""
+    found = list(cores[0]) if cores else []
+    for core in cores[1:]:
+        found = both(found, core)
+    return found
+
+
+def both(some: Sequence[Pause], others: Sequence[Pause]) -> list[Pause]:
+    """Where two sequences overlap."""
+    found = []
+    for one in some:
+        for other in others:
+            since, until = max(one.since, other.since), min(one.until, other.until)
+            if since < until:
+                found.append(Pause(since, until))
+    return found
+
+
+def paused_ms(pauses: Sequence[Pause], since: float, until: float) -> float:
+    """How much of the time from `since` to `until` was a pause, in milliseconds."""
+    return 1000 * sum(max(0.0, min(one.until, until) - max(one.since, since)) for one in pauses)
+
+
+def watch(core: int) -> None:
+    """Look at the clock every millisecond on `core` until SIGTERM; print what was missed.
+
+    Raises:
+        PermissionError: real-time priority is not to be had.
+    """
+    missed: list[tuple[float, float]] = []
+    over = False
+
+    def end(*_: object) -> None:
+        nonlocal over
+        over = True
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for whoever started it
+    os.sched_setaffinity(0, {core})
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    print("watching", flush=True)
+    due = time.perf_counter() + PERIOD_S
+    while not over:
+        time.sleep(max(0.0, due - time.perf_counter()))
+        now = time.perf_counter()
+        if now - due > LATE_S:
+            missed.append((due, now))
+        due = now + PERIOD_S
+    for since, until in missed:
+        print(f"{since:.6f} {until:.6f}")
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]))

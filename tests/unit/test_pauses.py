@@ -1,0 +1,73 @@
+"""When the machine stood still: what all cores missed at once, and by whom it is watched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from app.priority import allowed
+from loadtest import pauses
+from loadtest.pauses import Pause, paused_ms, read, together, watched
+
+
+def test_only_what_all_cores_missed_counts() -> None:
+    """A single core's absence may be the kernel's doing for those that are measured."""
+    first = [Pause(1.0, 1.5), Pause(2.0, 2.2), Pause(5.0, 6.0)]
+    second = [Pause(1.2, 1.7), Pause(3.0, 3.1), Pause(5.1, 5.2), Pause(5.8, 7.0)]
+    assert together([first, second]) == [Pause(1.2, 1.5), Pause(5.1, 5.2), Pause(5.8, 6.0)]
+    assert together([first, second, [Pause(5.15, 5.9)]]) == [Pause(5.15, 5.2), Pause(5.8, 5.9)]
+    assert together([first]) == first and together([]) == [] and together([first, []]) == []
+
+
+def test_a_span_of_time_holds_a_part_of_a_pause() -> None:
+    """Only what lies within counts, of each pause."""
+    found = [Pause(1.0, 2.0), Pause(3.0, 4.0)]
+    assert paused_ms(found, 1.5, 3.25) == pytest.approx(750)
+    assert paused_ms(found, 2.0, 3.0) == 0.0
+
+
+def test_a_watcher_says_what_it_missed() -> None:
+    """Lines of two times."""
+    assert read("1.5 1.503\n2.25 3.0\n") == [Pause(1.5, 1.503), Pause(2.25, 3.0)]
+
+
+@pytest.mark.skipif(not allowed(), reason="no right to real-time priority here")
+def test_a_watcher_that_is_stopped_has_missed_it() -> None:
+    """Stopped for a tenth of a second it has missed about as much, and nothing is left of it after SIGTERM."""
+    core = str(min(os.sched_getaffinity(0)))
+    command = [sys.executable, "-I", "-S", pauses.__file__, core]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None and watcher.stdout.readline() == "watching\n"
+        since = time.perf_counter()
+        watcher.send_signal(19)
+        time.sleep(0.1)
+        until = time.perf_counter()
+        watcher.send_signal(18)
+        time.sleep(0.05)
+        watcher.terminate()
+        found = read(watcher.communicate()[0])
+    assert watcher.returncode == 0
+    assert paused_ms(found, since, until) >= 90
+
+
+@pytest.mark.skipif(not allowed(), reason="no right to real-time priority here")
+def test_watchers_are_gone_afterwards() -> None:
+    """Whatever was found lies within the time that was watched."""
+    since = time.perf_counter()
+    with watched() as found:
+        time.sleep(0.05)
+        assert found == []
+    until = time.perf_counter()
+    assert all(since <= pause.since < pause.until <= until for pause in found)
+
+
+def test_without_the_right_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watchers that may not be before all others say nothing, and nobody waits for them."""
+    monkeypatch.setattr(pauses, "__file__", os.devnull)
+    with watched() as found:
+        pass
+    assert found == []
