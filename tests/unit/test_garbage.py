@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.garbage import ALL_EVERY_S, CROWD, NEW_EVERY_S, NEXT_TO_NOTHING, PATIENCE, Garbage
+from app.garbage import A_FEW, ALL_EVERY_S, CROWD, NEW_EVERY_S, NEXT_TO_NOTHING, PATIENCE, Garbage
 
 
 class Knot:
@@ -34,7 +34,7 @@ def garbage() -> Iterator[Garbage]:
         pytest.param(False, NEW_EVERY_S, True, True, id="new, its time, and nothing under way"),
         pytest.param(False, NEW_EVERY_S - 1, True, False, id="new, not yet its time"),
         pytest.param(False, NEW_EVERY_S, False, False, id="new, requests are under way"),
-        pytest.param(False, PATIENCE * NEW_EVERY_S, False, True, id="new, they have been for long"),
+        pytest.param(False, PATIENCE * NEW_EVERY_S, False, False, id="new, they have been for long: put aside"),
         pytest.param(True, ALL_EVERY_S - 1, True, False, id="old, not yet its time"),
         pytest.param(True, ALL_EVERY_S, False, False, id="old, requests are under way"),
         pytest.param(True, ALL_EVERY_S, True, True, id="old, its time, and nothing under way"),
@@ -62,6 +62,23 @@ def test_a_crowd_is_put_aside(garbage: Garbage) -> None:
     garbage.tick(0.2, idle=False)
     assert gc.get_freeze_count() >= aside + len(kept)
     assert [generation["collections"] for generation in gc.get_stats()] == looks
+
+
+@pytest.mark.parametrize(("knots", "tidy"), [(A_FEW, True), (A_FEW + 1, False)])
+def test_under_a_load_that_never_ends_a_sample_is_looked_at(garbage: Garbage, knots: int, tidy: bool) -> None:
+    """What came between two ticks; where that holds more than a few cycles, the next crowd is looked at, else put aside."""
+    now, looks = PATIENCE * NEW_EVERY_S, gc.get_stats()
+    garbage.tick(now, idle=False)
+    assert gc.get_stats() == looks
+    tied = [Knot() for _ in range(knots)]
+    knot = weakref.ref(tied[0])
+    del tied
+    garbage.tick(now + 0.1, idle=False)
+    assert knot() is None
+    knot = weakref.ref(Knot())
+    kept = [[n] for n in range(CROWD)]
+    garbage.tick(now + 0.2, idle=False)
+    assert (knot() is not None) == tidy and len(kept) == CROWD
 
 
 def test_where_much_is_in_cycles_nothing_is_put_aside(garbage: Garbage) -> None:
