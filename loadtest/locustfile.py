@@ -42,7 +42,7 @@ def prepare(environment: Environment, **_) -> None:
     rate = environment.parsed_options.rate or chosen.rate_per_s
     draw = distinct if chosen.traffic == "distinct" else zipf
     Listener.routes, Listener.shares = zip(*chosen.routes, strict=True)
-    Listener.queries = draw(names(Path(os.environ.get("CATALOGUE", CATALOGUE))), SEED)
+    Listener.queries = draw(names(Path(os.environ.get("CATALOGUE", CATALOGUE))), SEED + 1)  # not those in the caches by then
     if environment.parsed_options.num_users is None:
         environment.parsed_options.num_users = environment.parsed_options.spawn_rate = round(rate / PER_USER)
 
