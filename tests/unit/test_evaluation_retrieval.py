@@ -79,8 +79,9 @@ def test_a_playlist_is_asked_by_its_title_where_the_catalogue_has_five_of_its_so
     lines = [f"{name}\t\t{song.artist.upper()}\t{song.title}" for name, song in rows] + ["Rainy Day\t\tNobody\tUnknown"]
     file = tmp_path / "playlists.tsv"
     file.write_text("playlist\tdescription\tartist\ttitle\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    trained, kept, mute = sets = list(playlist_sets(SONGS, file, 100))
+    kept, trained, mute = sets = list(playlist_sets(SONGS, file, 100))
     assert all(queries.described and queries.cases for queries in sets)
+    assert [queries.trained for queries in sets] == [False, True, True]
     assert all(held_out(c.typed) == (queries is kept) for queries in sets for c in queries.cases)
     first_words = [{c.typed.split()[0] for c in queries.cases} for queries in (trained, mute)]
     assert first_words == [{"rainy", "summer"}, {"lorem"}]
