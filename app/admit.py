@@ -58,15 +58,20 @@ class AtTheDoor:
         self._admission.refuse(found[0])
         return found[1]
 
-    def let_in(self, path: str) -> None:
-        """See `connections.Door.let_in`: it has a place that nobody else may take."""
-        if which := OF_PATH.get(path):
-            self._admission.coming[which] += 1
+    def let_in(self, path: str) -> bool:
+        """See `connections.Door.let_in`: it has a place that nobody else may take.
+
+        Not where there is none: an URL written otherwise than usual has not been refused, whatever its path is.
+        """
+        which = OF_PATH.get(path)
+        if which is None or self._admission.full(which):
+            return False
+        self._admission.coming[which] += 1
+        return True
 
     def came(self, path: str) -> None:
         """See `connections.Door.came`: it enters now, or when its body is there."""
-        if which := OF_PATH.get(path):
-            self._admission.coming[which] -= 1
+        self._admission.coming[OF_PATH[path]] -= 1
 
 
 class Admit:
@@ -92,7 +97,7 @@ class Admit:
             return await self.app(scope, receive, send)
         if scope["method"] == "POST":
             receive = await self._received(scope, receive)
-        if not self.admission.enter(which, let_in=scope.get(LET_IN, False)):
+        if not self.admission.enter(which, let_in=LET_IN in scope):
             scope["refused"] = True  # for whoever measures: it is counted here
             start, body = self._refusals[scope["path"]]
             await send(dict(start))  # whoever wraps `send` may change it

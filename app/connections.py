@@ -31,7 +31,7 @@ log = logging.getLogger("searchbar.http")
 
 CHANGES = {"PUT", "PATCH", "DELETE"}  # what they have begun they finish, whether or not their client waits for it
 LATE = "late"  # key of a request's state, set when the time for its body is over
-LET_IN = "let_in"  # key of the scope of a request that was let in at the door and is all there: whether it was
+LET_IN = "let_in"  # key of a scope, set where a place is kept for the request and all of it is there
 MIN_BYTES_PER_S = 1024  # of a body: so much more time has a long one (the rule of Apache's mod_reqtimeout)
 REFUSED_S = 1.0  # that a connection stays which was refused, or will be: closed sooner, the reset could overtake the answer
 
@@ -56,11 +56,11 @@ class Door(Protocol):
     def refusal(self, url: bytes) -> bytes | None:
         """What follows the status line 429 and the date where a request to `url` is refused now; None where it is let in."""
 
-    def let_in(self, path: str) -> None:
-        """A request to `path` was not refused, and will have a task."""
+    def let_in(self, path: str) -> bool:
+        """A request to `path` was not refused, and will have a task: whether a place is kept for it."""
 
     def came(self, path: str) -> None:
-        """The task of a request to `path` that was let in has begun."""
+        """The task of a request to `path` for which a place is kept has begun."""
 
 
 class Answered:
@@ -190,8 +190,8 @@ class Connection(HttpToolsProtocol):
         elif self._large and header_bytes(cycle.scope) > self._shared.limits.max_header_bytes:
             app = self._too_large()
             self._shared.on_refused("headers")
-        elif door is not None:
-            door.let_in(cycle.scope["path"])
+        elif door is not None and not door.let_in(cycle.scope["path"]):
+            door = None
         self._active, self._late = cycle, False
         super()._start_asgi_task(cycle, partial(self._serve, cycle, app, door))
 
@@ -220,7 +220,8 @@ class Connection(HttpToolsProtocol):
         try:
             if door is not None:
                 door.came(scope["path"])
-                scope[LET_IN] = not cycle.more_body
+                if not cycle.more_body:
+                    scope[LET_IN] = True
             if changes or not cycle.disconnected:
                 await app(scope, receive, OneWrite(cycle))
         except asyncio.CancelledError:

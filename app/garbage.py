@@ -5,7 +5,8 @@ caches that stopped every request for 70 to 220 ms, every two seconds or so (doc
 takes as long as there are requests under way: with a hundred searches 4 to 12 ms, and it finds nothing. Nearly everything here
 goes by reference counting; so what is new is looked at when nothing is under way, and under a load that leaves no such moment
 it is put with what is not looked at any more (`gc.freeze`, which takes a microsecond), as long as looks find next to nothing.
-Under such a load they are looks at what came since the last tick alone: at all of 20 seconds one took 15 to 25 ms.
+Under such a load they are looks at what came since the last tick alone: one at all of 20 seconds made refusals wait
+for 12 to 24 ms (docs/adr/0019-admission.md).
 """
 
 from __future__ import annotations

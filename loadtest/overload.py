@@ -58,8 +58,8 @@ class Overload:
         routes = ", ".join(f"/v1/{route}" for route, _ in self.load.routes)
         return (
             f"{routes}, {self.factor:g} × the most it answers with p90 ≤ {self.load.p90_ms:g} ms, for {self.seconds:g} s: "
-            f"goodput ≥ {100 * self.goodput:g} %, p90 ≤ {self.slower[0]:g} ×, refusals under {self.refusal_ms:g} ms, "
-            f"recovery in {self.recovery_s:g} s"
+            f"goodput ≥ {100 * self.goodput:g} %, p90 ≤ {self.slower[0]:g} ×, refusals under {self.refusal_ms:g} ms "
+            f"(the machine's own pauses aside), recovery in {self.recovery_s:g} s"
         )
 
 

@@ -5,7 +5,8 @@ jHiccup (https://github.com/giltene/jHiccup), somebody who has nothing else to d
 one process on each core, before all others (SCHED_FIFO), and only what all of them missed at the same time counts. A single
 core may be kept busy by the kernel for the sake of the programs that are measured.
 
-Run as a script with the number of a core it is such a watcher, until SIGTERM; then it prints what it missed, a line each.
+Run as a script with the number of a core it is such a watcher, until SIGTERM or the end of whoever started it; then it prints
+what it missed, a line each.
 """
 
 from __future__ import annotations
@@ -86,13 +87,13 @@ def paused_ms(pauses: Sequence[Pause], since: float, until: float) -> float:
 
 
 def watch(core: int) -> None:
-    """Look at the clock every millisecond on `core` until SIGTERM; print what was missed.
+    """Look at the clock every millisecond on `core` until SIGTERM, or nobody is left to be told; print what was missed.
 
     Raises:
         PermissionError: real-time priority is not to be had.
     """
     missed: list[tuple[float, float]] = []
-    over = False
+    parent, over = os.getppid(), False
 
     def end(*_: object) -> None:
         nonlocal over
@@ -104,7 +105,7 @@ def watch(core: int) -> None:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     print("watching", flush=True)
     due = time.perf_counter() + PERIOD_S
-    while not over:
+    while not over and os.getppid() == parent:
         time.sleep(max(0.0, due - time.perf_counter()))
         now = time.perf_counter()
         if now - due > LATE_S:

@@ -473,6 +473,35 @@ class TestOverloaded:
             status, headers, _ = await client.answer()
             assert (status, headers["connection"]) == (429, "close") and await client.ended()
 
+    async def test_no_spelling_of_an_url_gets_past(self, gateway: Gateway) -> None:
+        """What the door does not know by its URL is refused by its path."""
+        gateway.admission = full = Admission(AdaptiveLimit(1, 1))
+        assert full.enter(BULK)
+        async with serving(gateway, Limits()) as served, served.client() as client:
+            served.server.shared.door = AtTheDoor(full, HEADERS)
+            await client.send(post("/v1/%65mbed", {"query": "halo"}))
+            assert (await client.answer())[0] == 429
+        assert full.coming == {INTERACTIVE: 0, BULK: 0} and full.refused[BULK] == 1
+
+    @pytest.mark.parametrize(("late", "status"), [(0, 200), (5, 429)])
+    async def test_a_place_is_kept_for_who_is_all_there(self, gateway: Gateway, late: int, status: int) -> None:
+        """Let in, and the limit falls: who has sent everything is answered, who has not is as anybody else."""
+        gateway.admission = falling = Admission(AdaptiveLimit(1, 1))
+
+        class Falls(AtTheDoor):
+            def came(self, path: str) -> None:
+                super().came(path)
+                falling.limit.limit = 0
+                falling.in_flight[BULK] += 1
+
+        async with serving(gateway, Limits()) as served, served.client() as client:
+            served.server.shared.door = Falls(falling, HEADERS)
+            request = post("/v1/embed", {"query": "halo"})
+            await client.send(request[: len(request) - late])
+            assert await eventually(lambda: falling.in_flight[BULK] >= 1)
+            await client.send(request[len(request) - late :])
+            assert (await client.answer())[0] == status
+
     async def test_many_at_once_find_no_more_room_than_there_is(self, gateway: Gateway) -> None:
         """Of what arrives in one turn of the event loop, all beyond the limit is refused at the door; none counts as coming."""
         gateway.admission = few = Admission(AdaptiveLimit(2, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from app.priority import allowed
 from loadtest import pauses
 from loadtest.pauses import Pause, paused_ms, read, together, watched
+from loadtest.server import process_cpu
 
 
 def test_only_what_all_cores_missed_counts() -> None:
@@ -43,15 +45,35 @@ def test_a_watcher_that_is_stopped_has_missed_it() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
         assert watcher.stdout is not None and watcher.stdout.readline() == "watching\n"
         since = time.perf_counter()
-        watcher.send_signal(19)
+        watcher.send_signal(signal.SIGSTOP)
         time.sleep(0.1)
         until = time.perf_counter()
-        watcher.send_signal(18)
+        watcher.send_signal(signal.SIGCONT)
         time.sleep(0.05)
         watcher.terminate()
         found = read(watcher.communicate()[0])
     assert watcher.returncode == 0
-    assert paused_ms(found, since, until) >= 90
+    assert paused_ms(found, since, until) >= 50
+
+
+@pytest.mark.skipif(not allowed(), reason="no right to real-time priority here")
+def test_a_watcher_does_not_outlive_who_started_it() -> None:
+    """Killed, that is, without a chance to stop it."""
+    command = [sys.executable, "-I", "-S", pauses.__file__, str(min(os.sched_getaffinity(0)))]
+    code = (
+        f"import subprocess, time; watcher = subprocess.Popen({command!r}, stdout=subprocess.PIPE); "
+        "watcher.stdout.readline(); print(watcher.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        watcher = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(500):
+        if process_cpu(watcher) is None:
+            return
+        time.sleep(0.01)
+    os.kill(watcher, signal.SIGKILL)
+    pytest.fail("it goes on watching")
 
 
 @pytest.mark.skipif(not allowed(), reason="no right to real-time priority here")

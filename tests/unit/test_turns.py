@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from app.adaptive_limit import AdaptiveLimit
+from app.admission import BULK, Admission
+from app.admit import Admit
 from app.turns import LONG_S, MOST, Turns
 
 
@@ -77,3 +80,26 @@ async def test_who_is_told_how_long() -> None:
     assert told[0] == (1.0, MOST) and told.count((1.0, MOST)) == 2
     assert told[-2:] == [(1.0, 1), (round(1 / MOST, 6), 1)]  # the last one waited for a whole turn, and its own was short
     assert len(told) == 3 + MOST + 1
+
+
+async def test_admission_lets_them_begin_so_with_or_without_a_door() -> None:
+    """Of many that have a place at once `MOST` begin; the others hold theirs and wait."""
+    many = Admission(AdaptiveLimit(100, 100))
+    begun = []
+
+    async def app(scope, receive, send) -> None:
+        begun.append(scope["number"])
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message) -> None:
+        raise AssertionError(message)
+
+    admit = Admit(app, many, max_body_bytes=100)
+    scopes = [{"type": "http", "path": "/v1/embed", "method": "POST", "headers": [], "number": n} for n in range(2 * MOST)]
+    tasks = [asyncio.create_task(admit(scope, receive, send)) for scope in scopes]
+    await asyncio.sleep(0)
+    assert begun == list(range(MOST)) and many.in_flight[BULK] == MOST
+    await asyncio.gather(*tasks)
+    assert begun == list(range(2 * MOST)) and many.in_flight[BULK] == 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import isnan
+from collections.abc import Callable, Sequence
 
 from training.evaluation.markdown import decimal, percent, table
 from training.evaluation.retrieval_measure import Answer, Compared, latency, precision, recall, reciprocal_rank
@@ -41,6 +40,7 @@ COMPLETIONS = (
     "A completion (`/v1/suggest` without HTTP; 2,000 seeded beginnings of 1 to 12 characters, every third mistyped): "
     "p50 {:.2f} ms, p90 {:.2f} ms, p99 {:.2f} ms."
 )
+PRECISELY = (": precision@10", ": any in 10")
 AHEAD = "*whole search ahead of the best baseline by, points*"
 
 
@@ -56,52 +56,47 @@ def retrieval_section(compared: Sequence[Compared], models: str) -> str:
         lines += [f"### {one.catalogue.capitalize()}: {len(one.items):,} items", ""]
         named = [s for s in one.sets if not s.described]
         lines += ["Recall@10: queries with a right item among the first ten.", ""]
-        lines += _figures(one, named, lambda answers: (recall(answers),))
+        lines += _figures(one, named, recall, lambda answers: (percent(recall(answers)),))
         lines += ["Recall@1 and MRR@10.", ""]
-        lines += _figures(one, named, lambda answers: (recall(answers, 1), reciprocal_rank(answers)))
+        lines += _figures(
+            one, named, _first, lambda answers: (f"{percent(_first(answers))} / {decimal(reciprocal_rank(answers))}",)
+        )
         if described := [s for s in one.sets if s.described and not s.trained]:
-            lines += ["Descriptions.", "", *_described(one, described)]
+            lines += ["Descriptions.", "", *_figures(one, described, precision, _precisely, PRECISELY)]
         if trained := [s for s in one.sets if s.trained]:
-            lines += [KNOWN, "", *_described(one, trained)]
+            lines += [KNOWN, "", *_figures(one, trained, precision, _precisely, PRECISELY)]
         lines += ["Latency and size.", "", *_cost(one)]
         lines += [COMPLETIONS.format(*one.completions_ms), ""]
     return "\n".join(lines)
 
 
-def _figures(one: Compared, sets: Sequence[QuerySet], measures: Callable[[Sequence[Answer]], tuple[float, ...]]) -> list[str]:
-    """A table of every row over `sets`: a share first, then what else `measures` gives; how far ahead the whole search is."""
-    found = {way: [measures(of[s.name]) for s in sets] for way, of in one.answers.items()}
-    rows = [[way, *map(_shown, cells)] for way, cells in found.items()]
-    rows += [[AHEAD, *ahead] for ahead in _ahead(one, {way: [cell[0] for cell in cells] for way, cells in found.items()})]
-    return table(["", *(f"{s.name} ({len(s.cases)})" for s in sets)], rows)
+def _figures(
+    one: Compared,
+    sets: Sequence[QuerySet],
+    share: Callable[[Sequence[Answer]], float],
+    cells: Callable[[Sequence[Answer]], Sequence[str]],
+    columns: Sequence[str] = ("",),
+) -> list[str]:
+    """A table of every row over `sets`, and by how many points of `share` the whole search is ahead of the best baseline.
+
+    Args:
+        cells: what is shown of the answers to a set, one for each of `columns`, whose names follow the set's; `share` first.
+    """
+    rows = [[way, *(cell for s in sets for cell in cells(of[s.name]))] for way, of in one.answers.items()]
+    others = [one.answers[way.name] for way in one.ways if not way.ours]
+    if others and (whole := one.answers.get(WHOLE)):
+        ahead = [100 * (share(whole[s.name]) - max(share(of[s.name]) for of in others)) for s in sets]
+        rest = [""] * (len(columns) - 1)
+        rows.append([AHEAD, *(cell for points in ahead for cell in (f"{points:+.1f}", *rest))])
+    return table(["", *(f"{s.name} ({len(s.cases)}){column}" for s in sets for column in columns)], rows)
 
 
-def _described(one: Compared, sets: Sequence[QuerySet]) -> list[str]:
-    """A table of every row over `sets`: precision, and the share of queries with anything right; how far ahead in precision."""
-    found = {way: [precision(of[s.name]) for s in sets] for way, of in one.answers.items()}
-    some = {way: [percent(recall(of[s.name])) for s in sets] for way, of in one.answers.items()}
-    rows = [
-        [way, *(cell for pair in zip(map(_three, shares), some[way], strict=True) for cell in pair)]
-        for way, shares in found.items()
-    ]
-    rows += [[AHEAD, *(cell for points in ahead for cell in (points, ""))] for ahead in _ahead(one, found)]
-    return table(["", *(f"{s.name} ({len(s.cases)}): {what}" for s in sets for what in ("precision@10", "any in 10"))], rows)
+def _first(answers: Sequence[Answer]) -> float:
+    return recall(answers, 1)
 
 
-def _ahead(one: Compared, shares: Mapping[str, Sequence[float]]) -> Iterator[list[str]]:
-    """Points by which the whole search is ahead of the best baseline, once if there are both."""
-    others = [shares[way.name] for way in one.ways if not way.ours]
-    if others and WHOLE in shares:
-        best = [max(of) for of in zip(*others, strict=True)]
-        yield ["" if isnan(share) else f"{100 * (share - top):+.1f}" for share, top in zip(shares[WHOLE], best, strict=True)]
-
-
-def _three(share: float) -> str:
-    return decimal(share, 3)
-
-
-def _shown(cell: tuple[float, ...]) -> str:
-    return " / ".join([percent(cell[0]), *map(decimal, cell[1:])])
+def _precisely(answers: Sequence[Answer]) -> tuple[str, str]:
+    return decimal(precision(answers), 3), percent(recall(answers))
 
 
 def _cost(one: Compared) -> list[str]:
