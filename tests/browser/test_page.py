@@ -41,7 +41,10 @@ class SearchPage:
         self.base_url = base_url
 
     def open(self, path: str = "/") -> None:
+        """Loads the page and waits for its scripts: on a busy machine ChromeDriver comes back before they have run."""
         self.browser.get(self.base_url + path)
+        loaded = f"return document.readyState === 'complete' && location.href.startsWith('{self.base_url}')"
+        self.until(lambda: self.browser.execute_script(loaded), "the page's scripts")
 
     def one(self, css: str) -> WebElement:
         return self.browser.find_element(By.CSS_SELECTOR, css)
