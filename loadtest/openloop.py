@@ -35,7 +35,7 @@ SWEEP_S = 0.1  # between two looks for requests past their time
 TICK_S = 0.001  # what uvloop's timers resolve; a shorter pause would be a busy wait
 BURST = 32  # most requests sent in a row: a generator that has fallen behind still reads answers
 LENGTH = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"  # the last lines of a request with a body
-OPENED_S = 0.01  # an open loop has connections for as many requests as are due in this time before it begins
+OPENED_S = 0.02  # an open loop has connections for as many requests as are due in this time before it begins
 NAPPING_PER_S = 1 / TICK_S  # requests due, from which on answers wait for the next tick
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from loadtest.openloop import Sample
-from loadtest.overload import OVERLOADS, RAMP, Overload, Overloaded, Phase, missed_overload, phase, rates
+from loadtest.overload import OVERLOADS, RAMP, Overload, Overloaded, Phase, missed_overload, phase, rates, sustained
 from loadtest.pauses import Pause
 
 OVERLOAD = OVERLOADS["overload"]
@@ -39,6 +40,36 @@ def test_a_server_that_holds_nothing_is_tried_twice() -> None:
     ramp = tried(OVERLOAD, 0.0)
     assert len(ramp) == 2
     assert missed_overload(OVERLOAD, Overloaded(ramp, None, None, None, None, [])) != []
+
+
+def server(limit: float, lucky: int = 0) -> Callable[[float], Phase]:
+    """Holds rates up to `limit`, and `lucky` times a higher one."""
+    left = lucky
+
+    def drive(rate: float) -> Phase:
+        nonlocal left
+        by_luck = rate > limit and left > 0
+        left -= by_luck
+        return step(rate, BUDGET_MS if by_luck or rate <= limit else BUDGET_MS + 1)
+
+    return drive
+
+
+@pytest.mark.parametrize("lucky", [0, 1, 2])
+def test_the_maximum_is_held_twice(lucky: int) -> None:
+    """A rate that was held by luck is none; what is judged by is the second try of the one that is."""
+    ramp: list[Phase] = []
+    normal = sustained(OVERLOAD, ramp, server(930.0, lucky))
+    assert normal is ramp[-1] and 0.85 * 930 <= normal.rate_per_s <= 930
+    assert sum(one.rate_per_s == normal.rate_per_s for one in ramp) == 2
+    assert (max(one.rate_per_s for one in ramp if one.held(BUDGET_MS)) > 930) == (lucky > 0)
+
+
+def test_no_rate_held_twice_is_no_maximum() -> None:
+    """What is held once alone is luck."""
+    ramp: list[Phase] = []
+    assert sustained(OVERLOAD, ramp, server(0.0, lucky=1)) is None
+    assert any(one.held(BUDGET_MS) for one in ramp)
 
 
 def test_a_phase_counts_what_became_of_its_requests() -> None:

@@ -11,11 +11,11 @@ from app.turns import LONG_S, MOST, Turns
 
 
 class Loop:
-    """Requests that begin by `turns`; each takes `takes_s` of a clock of its own."""
+    """Requests that begin by `turns`; each takes `takes_s` of a clock of its own, and `later_s` in the turn after it."""
 
-    def __init__(self, takes_s: float = 0.0) -> None:
+    def __init__(self, takes_s: float = 0.0, later_s: float = 0.0) -> None:
         self.now = 0.0
-        self.takes_s = takes_s
+        self.takes_s, self.later_s = takes_s, later_s
         self.begun: list[int] = []
         self.told: list[tuple[float, int]] = []
         self.turns = Turns(lambda seconds, count: self.told.append((seconds, count)), clock=lambda: self.now)
@@ -24,6 +24,8 @@ class Loop:
         await self.turns.begin()
         self.now += self.takes_s
         self.begun.append(number)
+        await asyncio.sleep(0)
+        self.now += self.later_s
 
     async def all(self, number: int) -> list[int]:
         """How many began in each turn until all had."""
@@ -44,11 +46,30 @@ async def test_few_begin_in_a_turn_of_the_event_loop() -> None:
     assert loop.begun == list(range(3 * MOST + 1))
 
 
-async def test_fewer_begin_while_turns_are_long() -> None:
-    """Half as many after each that was long, at least one; one more after each that was not."""
+async def test_nobody_begins_in_a_turn_that_is_long() -> None:
+    """Of who may begin in a turn none does once the first began `LONG_S` ago; they come before those who wait, in order."""
+    loop = Loop(takes_s=0.4 * LONG_S)
+    began = await loop.all(3 * MOST)
+    assert began[:2] == [3, 3] and max(began) == 3  # the third begins after 0.8 of it, a fourth would after 1.2
+    assert loop.begun == list(range(3 * MOST))
+
+
+async def test_who_comes_later_does_not_overtake() -> None:
+    """Who comes in a turn with room waits behind those who wait already."""
     loop = Loop(takes_s=1.5 * LONG_S)
-    assert await loop.all(MOST + 7) == [MOST, MOST // 2, MOST // 4, 1]
-    loop.takes_s = 0.0
+    tasks = [asyncio.create_task(loop.request(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(loop.request(99)))
+    await asyncio.wait(tasks)
+    assert loop.begun == [0, 1, 2, 99]
+
+
+async def test_fewer_begin_while_turns_are_long() -> None:
+    """Half as many after each that was long by what had begun before it, at least one; one more after each that was not."""
+    loop = Loop(later_s=1.5 * LONG_S)
+    assert await loop.all(2 * MOST + 7) == [MOST, MOST, MOST // 2, MOST // 4, 1]
+    assert loop.begun == list(range(2 * MOST + 7))
+    loop.later_s = 0.0
     assert (await loop.all(9))[:3] == [1, 2, 3]
 
 
