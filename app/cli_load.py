@@ -57,7 +57,7 @@ def load(
 
         searchbar load --seconds 10 --url http://127.0.0.1:8080 search-zipf
 
-    An overload first finds the rate that the server still answers in time, then asks for three times as much and for as much
+    An overload first finds the rate that the server answers in time twice, then asks for three times as much and for as much
     again, and looks at what was refused, how soon, and at the rest.
 
         searchbar load overload

@@ -20,6 +20,7 @@ from loadtest.server import Target
 RAMP, BURST, AFTER = "ramp", "overload", "after"
 GROWTH = 1.15  # from one step of the ramp to the next
 HALVINGS = 2  # of the gap between the last rate held and the first missed
+A_LITTLE_LESS = 0.96  # than a rate that is not held again
 MOST_FAILED = 0.01  # share of requests at a rate that counts as held
 REFUSED = 429
 
@@ -195,7 +196,7 @@ def run_overload(overload: Overload, target: Target, progress: Callable[[str], N
 
 
 def sustained(overload: Overload, ramp: list[Phase], drive: Callable[[float], Phase]) -> Phase | None:
-    """The un-overloaded maximum: the highest rate of the ramp that is held, and held again after it; None when there is none.
+    """The un-overloaded maximum: the highest rate of the ramp that was held, or a little less, held again; None when none is.
 
     Again, because the most of some twenty tries is a lucky one where a machine's speed varies, and three times it, and the same
     rate after it, would be judged by that luck.
@@ -205,10 +206,12 @@ def sustained(overload: Overload, ramp: list[Phase], drive: Callable[[float], Ph
     """
     for rate in rates(overload, ramp):
         ramp.append(drive(rate))
-    for rate in sorted({step.rate_per_s for step in ramp if step.held(overload.load.p90_ms)}, reverse=True):
+    rate = max((step.rate_per_s for step in ramp if step.held(overload.load.p90_ms)), default=0.0)
+    while rate >= overload.load.rate_per_s:
         ramp.append(drive(rate))
         if ramp[-1].held(overload.load.p90_ms):
             return ramp[-1]
+        rate *= A_LITTLE_LESS
     return None
 
 

@@ -57,11 +57,11 @@ def server(limit: float, lucky: int = 0) -> Callable[[float], Phase]:
 
 @pytest.mark.parametrize("lucky", [0, 1, 2])
 def test_the_maximum_is_held_twice(lucky: int) -> None:
-    """A rate that was held by luck is none; what is judged by is the second try of the one that is."""
+    """A rate that was held by luck is none; what is judged by is the last try."""
     ramp: list[Phase] = []
     normal = sustained(OVERLOAD, ramp, server(930.0, lucky))
-    assert normal is ramp[-1] and 0.85 * 930 <= normal.rate_per_s <= 930
-    assert sum(one.rate_per_s == normal.rate_per_s for one in ramp) == 2
+    assert normal is ramp[-1] and 0.91 * 930 <= normal.rate_per_s <= 930
+    assert len(ramp) > 1 and all(one.held(BUDGET_MS) for one in ramp if one.rate_per_s == normal.rate_per_s)
     assert (max(one.rate_per_s for one in ramp if one.held(BUDGET_MS)) > 930) == (lucky > 0)
 
 
