@@ -1,7 +1,7 @@
 """Python's cycle collector, kept away from requests.
 
 By itself it looks at young objects for every 700 that come to be more than go, and now and then at all of them: with full
-caches that stopped every request for 70 to 220 ms, every two seconds or so (docs/performance.md). A look at the young alone
+caches that stopped every request for 70 to 220 ms, every two seconds or so (docs/performance-log.md). A look at the young alone
 takes as long as there are requests under way: with a hundred searches 4 to 12 ms, and it finds nothing. Nearly everything here
 goes by reference counting; so what is new is looked at when nothing is under way, and under a load that leaves no such moment
 it is put with what is not looked at any more (`gc.freeze`, which takes a microsecond), as long as looks find next to nothing.
