@@ -57,8 +57,8 @@ def load(
 
         searchbar load --seconds 10 --url http://127.0.0.1:8080 search-zipf
 
-    An overload first finds the rate that the server answers in time twice, then asks for three times as much and for as much
-    again, and looks at what was refused, how soon, and at the rest.
+    An overload first finds the rate that the server answers in time, and does so again, then asks for three times as much and
+    for as much as before, and looks at what was refused, how soon, and at the rest.
 
         searchbar load overload
     """

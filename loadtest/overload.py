@@ -102,7 +102,7 @@ class Overloaded:
 
     Attributes:
         ramp: the rates tried, in order.
-        normal: the one of them that is the un-overloaded maximum, which was held twice; None when not even the first was.
+        normal: the last of them, which is the un-overloaded maximum; None when no rate was held again.
         burst, after: the overload, and the un-overloaded rate after it; None without a maximum.
         recovered: `after` from `recovery_s` on.
         samples: every request with the name of its phase.
@@ -241,9 +241,8 @@ def missed_overload(overload: Overload, found: Overloaded) -> list[str]:
     """What the run did not hold; empty when it held everything."""
     normal, burst, after, recovered = found.normal, found.burst, found.after, found.recovered
     if normal is None or burst is None or after is None or recovered is None:
-        return [
-            f"p90 over {overload.load.p90_ms:g} ms or failures at {overload.load.rate_per_s:g}/s already, or no rate held twice"
-        ]
+        least = f"{overload.load.rate_per_s:g}/s already"
+        return [f"p90 over {overload.load.p90_ms:g} ms or failures at {least}, or no rate was held again"]
     wrong = []
     if burst.goodput_per_s < overload.goodput * normal.goodput_per_s:
         wrong.append(f"goodput {100 * burst.goodput_per_s / normal.goodput_per_s:.0f} % of the un-overloaded maximum")
