@@ -151,10 +151,12 @@ def test_the_section_says_how_far_ahead_of_the_best_baseline_the_search_is(tmp_p
         "better": answered(hit, hit, miss, miss),
     }
     ways = [Way(name, find, 1.5, 2.5, ours=name in ("fused", WHOLE)) for name in answers]
-    one = Compared("charts", SONGS, sets, ways, {name: {s.name: found for s in sets} for name, found in answers.items()})
+    sets.append(QuerySet(PREFIX, []))  # as a catalogue without names of that kind has it
+    found = {name: {s.name: of[: len(s.cases)] for s in sets} for name, of in answers.items()}
+    one = Compared("charts", SONGS, sets, ways, found)
     text = retrieval_section([one], "embedder 1 MiB")
     assert "### Charts: 6 items" in text and "embedder 1 MiB" in text
-    assert f"| {AHEAD} | +25.0 |" in text
+    assert f"| {AHEAD} | +25.0 |  |" in text  # nothing is ahead where nothing was asked
     assert f"| {WHOLE} | 75.0% / 0.75 |" in text
     assert f"| {WHOLE} | 0.075 | 75.0% |" in text
     assert f"| {WHOLE} | 2.5 | 4.0 | 1.5 | 2.5 |" in text

@@ -56,16 +56,16 @@ def server(limit: float, lucky: int = 0) -> Callable[[float], Phase]:
 
 
 @pytest.mark.parametrize("lucky", [0, 1, 2])
-def test_the_maximum_is_held_twice(lucky: int) -> None:
+def test_the_maximum_is_held_after_the_ramp(lucky: int) -> None:
     """A rate that was held by luck is none; what is judged by is the last try."""
     ramp: list[Phase] = []
     normal = sustained(OVERLOAD, ramp, server(930.0, lucky))
     assert normal is ramp[-1] and 0.91 * 930 <= normal.rate_per_s <= 930
-    assert len(ramp) > 1 and all(one.held(BUDGET_MS) for one in ramp if one.rate_per_s == normal.rate_per_s)
+    assert sum(one.rate_per_s == normal.rate_per_s for one in ramp) == (1 if lucky else 2)  # by luck: a little less than that
     assert (max(one.rate_per_s for one in ramp if one.held(BUDGET_MS)) > 930) == (lucky > 0)
 
 
-def test_no_rate_held_twice_is_no_maximum() -> None:
+def test_a_rate_that_is_not_held_again_is_no_maximum() -> None:
     """What is held once alone is luck."""
     ramp: list[Phase] = []
     assert sustained(OVERLOAD, ramp, server(0.0, lucky=1)) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 
 from training.evaluation.markdown import decimal, percent, table
 from training.evaluation.retrieval_measure import Answer, Compared, latency, precision, recall, reciprocal_rank
@@ -87,7 +88,7 @@ def _figures(
     if others and (whole := one.answers.get(WHOLE)):
         ahead = [100 * (share(whole[s.name]) - max(share(of[s.name]) for of in others)) for s in sets]
         rest = [""] * (len(columns) - 1)
-        rows.append([AHEAD, *(cell for points in ahead for cell in (f"{points:+.1f}", *rest))])
+        rows.append([AHEAD, *(cell for points in ahead for cell in ("" if isnan(points) else f"{points:+.1f}", *rest))])
     return table(["", *(f"{s.name} ({len(s.cases)}){column}" for s in sets for column in columns)], rows)
 
 
