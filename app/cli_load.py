@@ -44,6 +44,10 @@ def load(
     locust: Annotated[
         bool, typer.Option("--locust", help="Each load once more by Locust, headless, as a cross-check.")
     ] = False,
+    socket: Annotated[
+        bool,
+        typer.Option("--socket", help="By a Unix-domain socket, as a proxy on the same machine may ask (SEARCHBAR_SOCKET)."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Directory for the HTML page, picture, CSV and JSON of each load.")] = OUT,
     list_: Annotated[bool, typer.Option("--list", help="Print the stated loads and end.")] = False,
 ) -> None:
@@ -72,20 +76,22 @@ def load(
         return
     if unknown := [name for name in scenarios or () if name not in known]:
         raise InvalidInput(f"no load of that name: {', '.join(unknown)}; there are {', '.join(known)}")
+    if socket and (url or locust):
+        raise InvalidInput("--socket is for servers that are started here, and not for Locust: leave out --url and --locust")
     table, held = results_table(locust), True
     for name in scenarios or known:
         if name in OVERLOADS:
-            held &= exceed(shortened(OVERLOADS[name], seconds, rate), url, out, table)
+            held &= exceed(shortened(OVERLOADS[name], seconds, rate), url, socket, out, table)
             continue
         stated = STATED[name]
         asked = replace(stated, seconds=seconds or stated.seconds, rate_per_s=rate or stated.rate_per_s)
-        held &= hold(asked, url, locust, out, table)
+        held &= hold(asked, url, socket, locust, out, table)
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
     if not held:
         raise typer.Exit(1)
 
 
-def hold(scenario: Scenario, url: str | None, locust: bool, out: Path, table: Table) -> bool:
+def hold(scenario: Scenario, url: str | None, socket: bool, locust: bool, out: Path, table: Table) -> bool:
     """Run one load, write its report, add its row; whether it was held."""
     from loadtest.report import missed, write
     from loadtest.run import run, run_locust
@@ -94,7 +100,8 @@ def hold(scenario: Scenario, url: str | None, locust: bool, out: Path, table: Ta
     console.print(f"[bold]{scenario.name}[/bold]: {scenario.says}", highlight=False)
     settings = {**scenario.environment(), "SEARCHBAR_LOG_LEVEL": "warning"}
     with ExitStack() as stack:
-        target = Target(url) if url else stack.enter_context(started(settings, out / f"{scenario.name}.log"))
+        log = out / f"{scenario.name}.log"
+        target = Target(url) if url else stack.enter_context(started(settings, log, by_socket=socket))
         progress = stack.enter_context(Progress(*BAR, console=console))
         task = progress.add_task("requests", total=round(scenario.rate_per_s * scenario.seconds))
         ran = run(scenario, target, lambda sent: progress.update(task, completed=sent))
@@ -102,13 +109,14 @@ def hold(scenario: Scenario, url: str | None, locust: bool, out: Path, table: Ta
     wrong = missed(scenario, ran.figures)
     if checked and checked.exit_code:
         wrong.append(f"Locust ended with {checked.exit_code}: {out / f'{scenario.name}-locust.log'}")
-    page = write(scenario, ran.samples, ran.figures, ran.makeup, out)
-    console.print(f"{ran.makeup}\n{page}", highlight=False)
+    makeup = f"{ran.makeup}; {target.way}"
+    page = write(scenario, ran.samples, ran.figures, makeup, out)
+    console.print(f"{makeup}\n{page}", highlight=False)
     add_row(table, scenario, ran, checked, wrong)
     return not wrong
 
 
-def exceed(overload: Overload, url: str | None, out: Path, table: Table) -> bool:
+def exceed(overload: Overload, url: str | None, socket: bool, out: Path, table: Table) -> bool:
     """Run one overload, write its report, add its row; whether it was held."""
     from loadtest.overload import missed_overload, run_overload
     from loadtest.overload_report import lines, write_overload
@@ -117,7 +125,8 @@ def exceed(overload: Overload, url: str | None, out: Path, table: Table) -> bool
     console.print(f"[bold]{overload.name}[/bold]: {overload.says}", highlight=False)
     settings = {**overload.load.environment(), "SEARCHBAR_LOG_LEVEL": "warning"}
     with ExitStack() as stack:
-        target = Target(url) if url else stack.enter_context(started(settings, out / f"{overload.name}.log"))
+        log = out / f"{overload.name}.log"
+        target = Target(url) if url else stack.enter_context(started(settings, log, by_socket=socket))
         status = stack.enter_context(console.status("warming up"))
         found = run_overload(overload, target, status.update)
     wrong = missed_overload(overload, found)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import resource
 import signal
 import socket
-import struct
 import time
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -23,9 +20,9 @@ from app.access import Access
 from app.admit import AtTheDoor
 from app.api import create_app
 from app.connections import Connection, Connections, Limits
-from app.errors import SetupError
 from app.garbage import Garbage
 from app.gateway import Gateway
+from app.listening import BACKLOG, allow_descriptors, drop_newcomers, listen, listen_at
 from app.priority import give_way, realtime
 from app.settings import Settings
 from app.stack import running
@@ -42,6 +39,11 @@ EXAMPLES = """
     curl -s '{url}/v1/search?q=sad+songs+for+a+rainy+day&limit=3'
 
   Ctrl-C stops everything."""
+BESIDE = """
+  For a proxy on this machine also at {path}:
+
+    curl -s --unix-socket {path} http://localhost/v1/suggest?q=be
+"""
 TRITON = """
   Its Triton, for this machine alone: gRPC {grpc}, HTTP {http}, metrics {metrics}
 """
@@ -54,36 +56,6 @@ GRACE_S = 10  # for what is under way when the server stops; then it is answered
 LAST_CALLS = 10  # of 0.05 s, for what is sent on connections that are open, before those without a request are closed
 GREETED_S = 0.5  # for connections that were accepted last to come about, TLS included
 CHECK_TICKS = 5  # of 0.1 s, between looks at connections that take too long
-SO_ATTACH_FILTER, BPF_RETURN = 26, 0x06  # Linux; linux/filter.h
-OTHER_DESCRIPTORS = 256  # of the index, of Triton's pipes and channels
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, taken before anything slow starts.
-
-    Raises:
-        SetupError: the port is taken or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as exc:
-        sock.close()
-        raise SetupError(f"cannot serve on {host}:{port} ({exc.strerror}): stop what uses it or give another --port") from exc
-    return sock
-
-
-def allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit on open files to what `connections` need; warn where the hard one is lower."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = connections + OTHER_DESCRIPTORS
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        log.warning("%d connections need %d open files, %d are allowed: see `ulimit -Hn`", connections, needed, hard)
-        needed = hard
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class Server(uvicorn.Server):
@@ -97,6 +69,7 @@ class Server(uvicorn.Server):
         gateway: told when it starts to drain, and has the metrics.
         limits: of connections.
         drain_s: how long load balancers need to notice /readyz.
+        beside: a Unix-domain socket to listen on too, for a proxy on this machine: without TLS.
 
     Attributes:
         garbage: told when nothing is under way; None leaves Python's collector to itself.
@@ -104,7 +77,9 @@ class Server(uvicorn.Server):
 
     garbage: Garbage | None = None
 
-    def __init__(self, app: ASGIApp, gateway: Gateway, limits: Limits, drain_s: float = 0.0) -> None:
+    def __init__(
+        self, app: ASGIApp, gateway: Gateway, limits: Limits, drain_s: float = 0.0, beside: socket.socket | None = None
+    ) -> None:
         self.shared = Connections(limits, lambda reason: gateway.telemetry.refused.labels(reason).inc())
         config = uvicorn.Config(
             app,
@@ -116,10 +91,12 @@ class Server(uvicorn.Server):
             proxy_headers=False,  # `Application` looks at them, where it matters
             timeout_graceful_shutdown=GRACE_S,
             timeout_keep_alive=KEEP_ALIVE_S,
+            backlog=BACKLOG,
         )
         super().__init__(config)
         self._gateway = gateway
         self._drain_s = drain_s
+        self._beside = beside
         self._leave_at: float | None = None
         self._ears: list[socket.socket] = []
         self._greeted: set[asyncio.Task[object]] = set()
@@ -154,10 +131,15 @@ class Server(uvicorn.Server):
         """
         await super().startup(sockets)
         for sock in sockets or ():
-            ear = sock.dup()
-            ear.setblocking(False)
-            self._ears.append(ear)
-            asyncio.get_running_loop().add_reader(ear, self._hear, ear)
+            self._listen(sock.dup())
+        if self._beside is not None:
+            self._beside.listen(BACKLOG)
+            self._listen(self._beside.dup())
+
+    def _listen(self, ear: socket.socket) -> None:
+        ear.setblocking(False)
+        self._ears.append(ear)
+        asyncio.get_running_loop().add_reader(ear, self._hear, ear)
 
     def _hear(self, ear: socket.socket) -> None:
         with suppress(OSError):  # nobody waits any more; or no more files may be open, which libuv sees to
@@ -168,7 +150,8 @@ class Server(uvicorn.Server):
         """Serve a connection that was accepted."""
         protocol = partial(self.shared.protocol, self.config, self.server_state, self.lifespan.state)
         connection.setblocking(False)
-        greeting = asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=self.config.ssl)
+        tls = None if connection.family == socket.AF_UNIX else self.config.ssl
+        greeting = asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=tls)
         task: asyncio.Task[object] = asyncio.create_task(greeting)
         self._greeted.add(task)
         task.add_done_callback(self._was_greeted)
@@ -204,18 +187,6 @@ class Server(uvicorn.Server):
             await asyncio.wait(self._greeted, timeout=GREETED_S)
 
 
-def drop_newcomers(listening: socket.socket) -> None:
-    """Let a listening socket drop the packets of whoever connects from now on, so that its backlog can be emptied for good.
-
-    They are sent again after a second, and find another server on the port or are refused. Linux alone has it (socket(7),
-    `SO_ATTACH_FILTER`); elsewhere who connects in the last microseconds is reset.
-    """
-    instruction = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))  # accept no byte of a packet
-    program = struct.pack("HL", 1, ctypes.addressof(instruction))
-    with suppress(OSError):
-        listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
-
-
 async def serve_until_stopped(settings: Settings, console: Console) -> None:
     """Start the stack, announce the URL, serve until SIGINT or SIGTERM, stop everything.
 
@@ -226,6 +197,7 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         access = Access.of(settings)
         check_server_tls(settings)
         sock = cleanup.enter_context(listen(settings.host, settings.port))
+        beside = cleanup.enter_context(listen_at(settings.socket)) if settings.socket else None
         with console.status("Starting Triton and loading the models"):
             stack = await cleanup.enter_async_context(running(settings))
         key = settings.admin_key.get_secret_value() if settings.admin_key else None
@@ -240,7 +212,7 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         )
         settled = Limits(receive_s=settings.receive_s, max_connections=settings.max_connections)
         allow_descriptors(settings.max_connections)
-        server = Server(app, stack.gateway, settled, settings.drain_s)
+        server = Server(app, stack.gateway, settled, settings.drain_s, beside)
         if stack.gateway.admission is not None and access.open and tracer is None:
             server.shared.door = AtTheDoor(stack.gateway.admission, access.headers)
         server.config.ssl_certfile, server.config.ssl_keyfile = settings.tls_cert, settings.tls_key
@@ -250,6 +222,8 @@ async def serve_until_stopped(settings: Settings, console: Console) -> None:
         host, port = sock.getsockname()[:2]
         scheme = "https" if access.https else "http"
         console.print(EXAMPLES.format(url=f"{scheme}://{host}:{port}"), highlight=False, soft_wrap=True)
+        if settings.socket:
+            console.print(BESIDE.format(path=settings.socket), highlight=False, soft_wrap=True)
         if stack.triton is not None:
             where = {"grpc": stack.triton.grpc_url, "http": stack.triton.http_url, "metrics": stack.triton.metrics_url}
             console.print(TRITON.format(**where), highlight=False, soft_wrap=True)

@@ -21,6 +21,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to serve on")
     port: int = Field(8080, ge=0, le=65535, description="port to serve on; 0 picks a free one")
+    socket: Path | None = Field(
+        None, description="Unix-domain socket to serve on besides, without TLS: for a proxy on this machine; unset: none"
+    )
     index: Annotated[Path | InstanceOf[ClusterAddress], NoDecode, BeforeValidator(index_address)] = Field(
         ROOT / "var" / "demo-index", description="index to serve: a directory, or qdrant://host:6333/collection"
     )

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -158,10 +159,11 @@ class Connection(asyncio.Protocol):
 class Connections:
     """At most `most` connections to one server, opened as they are needed; requests wait for a free one in order."""
 
-    def __init__(self, base_url: str, most: int, timeout_s: float) -> None:
+    def __init__(self, base_url: str, most: int, timeout_s: float, socket: Path | None = None) -> None:
         parts = urlsplit(base_url)
         self.host = parts.hostname or "127.0.0.1"
         self.port = parts.port or 80
+        self._socket = socket
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
         self._free = most  # connections that may be opened yet
@@ -175,9 +177,8 @@ class Connections:
         """Open so many beforehand, as clients have them that were there before; one that fails is for a request to find out."""
 
         async def one() -> None:
-            opening = self._loop.create_connection(lambda: Connection(self), self.host, self.port)
             with suppress(OSError, asyncio.TimeoutError):
-                _, connection = await asyncio.wait_for(opening, self._timeout_s)
+                connection = await self._connected()
                 self._free -= 1
                 self._idle.append(connection)
 
@@ -203,11 +204,18 @@ class Connections:
         else:
             self._waiting.append(asked)
 
+    async def _connected(self) -> Connection:
+        """Raises OSError or asyncio.TimeoutError."""
+        if self._socket is None:
+            opening = self._loop.create_connection(lambda: Connection(self), self.host, self.port)
+            return (await asyncio.wait_for(opening, self._timeout_s))[1]
+        by_file = self._loop.create_unix_connection(lambda: Connection(self), str(self._socket))
+        return (await asyncio.wait_for(by_file, self._timeout_s))[1]
+
     async def _open(self, asked: Asked) -> None:
         began = time.perf_counter()
         try:
-            opening = self._loop.create_connection(lambda: Connection(self), self.host, self.port)
-            _, connection = await asyncio.wait_for(opening, self._timeout_s)
+            connection = await self._connected()
         except (OSError, asyncio.TimeoutError) as exc:
             self._free += 1
             failure = f"no answer within {self._timeout_s:g} s" if isinstance(exc, asyncio.TimeoutError) else str(exc)
@@ -270,6 +278,7 @@ async def drive(
     connections: int = 256,
     timeout_s: float = 5.0,
     seed: int | None = None,
+    socket: Path | None = None,
     progress: Callable[[int], None] = lambda sent: None,
 ) -> list[Sample]:
     """Send requests at `rate_per_s` for `duration_s`, and wait for the last answers.
@@ -279,9 +288,10 @@ async def drive(
         requests: as many as are due, at least; an iterable that ends early ends the run.
         connections: most connections open at once; a request that finds none free is late by its own fault, and is charged.
         seed: draws exponential pauses (a Poisson process); None sends at equal ones.
+        socket: file of a Unix-domain socket to connect to instead of the URL's host and port.
         progress: told how many were sent, ten times a second.
     """
-    pool, loop, run = Connections(base_url, connections, timeout_s), asyncio.get_running_loop(), Run()
+    pool, loop, run = Connections(base_url, connections, timeout_s, socket), asyncio.get_running_loop(), Run()
     source = zip(arrivals(rate_per_s, duration_s, seed), requests, strict=False)
     await pool.open(round(rate_per_s * OPENED_S))
     told = start = time.perf_counter() + 0.05

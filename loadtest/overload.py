@@ -106,6 +106,7 @@ class Overloaded:
         burst, after: the overload, and the un-overloaded rate after it; None without a maximum.
         recovered: `after` from `recovery_s` on.
         samples: every request with the name of its phase.
+        way: how requests came, in words.
     """
 
     ramp: list[Phase]
@@ -114,6 +115,7 @@ class Overloaded:
     after: Phase | None
     recovered: Phase | None
     samples: list[tuple[str, Sample]]
+    way: str = "by TCP"
 
 
 class Driver:
@@ -137,7 +139,8 @@ class Driver:
         asked = asked or self.prepare(rate_per_s, seconds)
         cpu_s, own_s = self._target.cpu_s(), time.process_time()
         with watched() as pauses:
-            samples = uvloop.run(drive(self._target.url, asked, rate_per_s=rate_per_s, duration_s=seconds))
+            url, file = self._target.url, self._target.socket
+            samples = uvloop.run(drive(url, asked, rate_per_s=rate_per_s, duration_s=seconds, socket=file))
         used = {**difference(self._target.cpu_s(), cpu_s), "generator": time.process_time() - own_s}
         busy = {process: round(share, 3) for process, s in sorted(used.items()) if (share := s / seconds) >= 0.01}
         self.samples += [(name, sample) for sample in samples]
@@ -183,7 +186,7 @@ def run_overload(overload: Overload, target: Target, progress: Callable[[str], N
     ramp: list[Phase] = []
     normal = sustained(overload, ramp, lambda rate: driver.drive(RAMP, rate, overload.step_s)[0])
     if normal is None:
-        return Overloaded(ramp, None, None, None, None, driver.samples)
+        return Overloaded(ramp, None, None, None, None, driver.samples, target.way)
     high = overload.factor * normal.rate_per_s
     beyond, again = driver.prepare(high, overload.seconds), driver.prepare(normal.rate_per_s, overload.step_s)
     burst, _ = driver.drive(BURST, high, overload.seconds, beyond)
@@ -192,7 +195,7 @@ def run_overload(overload: Overload, target: Target, progress: Callable[[str], N
     late = [sample for sample in samples if sample.due - began >= overload.recovery_s]
     rest_s = overload.step_s - overload.recovery_s
     recovered = phase(AFTER, normal.rate_per_s, rest_s, late, {}, overload.refusal_ms)
-    return Overloaded(ramp, normal, burst, after, recovered, driver.samples)
+    return Overloaded(ramp, normal, burst, after, recovered, driver.samples, target.way)
 
 
 def sustained(overload: Overload, ramp: list[Phase], drive: Callable[[float], Phase]) -> Phase | None:

@@ -29,7 +29,7 @@ def write_overload(overload: Overload, found: Overloaded, out: Path) -> Path:
     wrong = missed_overload(overload, found)
     phases: dict[str, Any] = {"ramp": [asdict(step) for step in found.ramp]}
     phases |= {name: asdict(p) for name in ("normal", "burst", "after", "recovered") if (p := getattr(found, name))}
-    body = {"overload": asdict(overload), "generator": priority(), **phases, "missed": wrong}
+    body = {"overload": asdict(overload), "generator": priority(), "way": found.way, **phases, "missed": wrong}
     (out / f"{overload.name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     picture = out / f"{overload.name}.png"
     plot(overload, rows, picture)
@@ -104,7 +104,7 @@ def as_page(overload: Overload, found: Overloaded, wrong: Sequence[str], picture
 
 def lines(found: Overloaded) -> list[tuple[str, str]]:
     """The figures as a reader wants them: name and value."""
-    shown = [("generator", priority())]
+    shown = [("generator", priority()), ("requests", found.way)]
     shown += [(f"ramp, {step.rate_per_s:.0f}/s", in_words(step)) for step in found.ramp]
     for name, one in (("un-overloaded maximum", found.normal), (BURST, found.burst), (AFTER, found.after)):
         if one is not None:

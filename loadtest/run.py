@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -44,11 +45,10 @@ def run(scenario: Scenario, target: Target, progress: Callable[[int], None] = la
     warm = round(WARM_UP_S * scenario.rate_per_s)
     log = list(itertools.islice(scenario.queries(), warm + round(scenario.seconds * scenario.rate_per_s)))
     asked = [*requests(scenario, log)]
-    uvloop.run(drive(target.url, asked[:warm], rate_per_s=scenario.rate_per_s, duration_s=WARM_UP_S))
+    ask = partial(drive, target.url, rate_per_s=scenario.rate_per_s, socket=target.socket)
+    uvloop.run(ask(asked[:warm], duration_s=WARM_UP_S))
     lookups, cpu_s, own_s = target.lookups(), target.cpu_s(), time.process_time()
-    samples = uvloop.run(
-        drive(target.url, asked[warm:], rate_per_s=scenario.rate_per_s, duration_s=scenario.seconds, progress=progress)
-    )
+    samples = uvloop.run(ask(asked[warm:], duration_s=scenario.seconds, progress=progress))
     found = figures(
         samples,
         cpu_s=difference(target.cpu_s(), cpu_s),

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,10 +25,22 @@ SEARCHBAR = Path(sys.executable).parent / "searchbar"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server at `url`; `pid` is the root of its processes where it runs on this machine and we started it."""
+    """A server to drive.
+
+    Attributes:
+        url: where it answers.
+        pid: root of its processes, where it runs on this machine and we started it.
+        socket: file of its Unix-domain socket, where the load is to come by that.
+    """
 
     url: str
     pid: int | None = None
+    socket: Path | None = None
+
+    @property
+    def way(self) -> str:
+        """How requests come to it, in words."""
+        return "by a Unix-domain socket" if self.socket else "by TCP"
 
     def cpu_s(self) -> dict[str, float]:
         """Processor seconds so far by process name, summed over the process tree; empty when it is not ours."""
@@ -61,13 +74,19 @@ class Target:
 
 @contextmanager
 def started(
-    environment: Mapping[str, str], log: Path, command: tuple[str, ...] = (), ready: str = "/readyz"
+    environment: Mapping[str, str],
+    log: Path,
+    command: tuple[str, ...] = (),
+    ready: str = "/readyz",
+    *,
+    by_socket: bool = False,
 ) -> Iterator[Target]:
     """A server of our own on a free port of this machine, with these settings; gone at the end, and all that it started.
 
     Args:
         command: instead of `searchbar serve`; ``{port}`` in it is replaced.
         ready: path that answers 200 once it serves.
+        by_socket: `searchbar serve` listens on a Unix-domain socket too, and is to be driven by that.
 
     Raises:
         SetupError: it did not turn ready.
@@ -77,9 +96,11 @@ def started(
         port = int(probe.getsockname()[1])
     arguments = [part.format(port=port) for part in command] or [str(SEARCHBAR), "serve", "--port", str(port)]
     log.parent.mkdir(parents=True, exist_ok=True)
+    file = Path(tempfile.gettempdir()) / f"searchbar-{os.getpid()}-{port}.sock" if by_socket else None
+    beside = {"SEARCHBAR_SOCKET": str(file)} if file else {}
     with log.open("wb") as sink:
-        process = subprocess.Popen(arguments, stdout=sink, stderr=sink, env={**os.environ, **environment})
-    target = Target(f"http://127.0.0.1:{port}", process.pid)
+        process = subprocess.Popen(arguments, stdout=sink, stderr=sink, env={**os.environ, **environment, **beside})
+    target = Target(f"http://127.0.0.1:{port}", process.pid, file)
     try:
         wait_until_ready(target.url + ready, process, log)
         yield target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httptools
 import pytest
@@ -91,6 +92,24 @@ def test_every_request_has_its_own_fate(rate: float) -> None:
     assert len(seen) == 80
     assert sorted(sample.status for sample in samples) == sorted([200, 503, 429, FAILED] * 20)
     assert all("connection lost" in sample.error for sample in samples if sample.status == FAILED)
+
+
+def test_a_socket_s_file_instead_of_a_port(tmp_path: Path) -> None:
+    """All go there, none to the URL; where nobody listens each request says so."""
+    seen: list[tuple[str, bytes]] = []
+    requests = [Request("/v1/embed", b"%d" % number) for number in range(50)]
+
+    async def run(file: Path) -> list[Sample]:
+        return await drive("http://127.0.0.1:1", requests, rate_per_s=5000, duration_s=1, timeout_s=30, socket=file)
+
+    async def answered() -> list[Sample]:
+        listening = asyncio.get_running_loop().create_unix_server(lambda: Server(seen, lambda body: OK), tmp_path / "a.sock")
+        async with await listening:
+            return await run(tmp_path / "a.sock")
+
+    assert [sample.status for sample in uvloop.run(answered())] == [200] * 50 and len(seen) == 50
+    failed = uvloop.run(run(tmp_path / "none.sock"))
+    assert [sample.status for sample in failed] == [FAILED] * 50 and "No such file" in failed[0].error
 
 
 def test_a_closed_loop_sends_one_after_the_other() -> None:
