@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +63,7 @@ def load(
         searchbar load --seconds 10 --url http://127.0.0.1:8080 search-zipf
 
     An overload first finds the rate that the server answers in time, and does so again, then asks for three times as much and
-    for as much as before, and looks at what was refused, how soon, and at the rest.
+    for as much as before, three times in turn, and looks at what was refused, how soon, and at the rest.
 
         searchbar load overload
     """
@@ -138,11 +139,15 @@ def exceed(overload: Overload, url: str | None, socket: bool, out: Path, table: 
 
 
 def add_overload_row(table: Table, overload: Overload, found: Overloaded, wrong: list[str]) -> None:
-    burst, verdict = found.burst, "[red]" + "; ".join(wrong) + "[/red]" if wrong else "[green]held[/green]"
+    bursts, verdict = (
+        [one.burst for one in found.rounds],
+        "[red]" + "; ".join(wrong) + "[/red]" if wrong else "[green]held[/green]",
+    )
     blank = [""] * (len(table.columns) - 2)
-    if burst is not None:
-        blank[:2] = [f"{burst.rate_per_s:.0f}", f"{burst.goodput_per_s:.0f}"]
-        blank[3], blank[6] = f"{burst.p90_ms:.1f}", str(sum(burst.failures.values()))
+    if bursts:
+        blank[:2] = [f"{bursts[0].rate_per_s:.0f}", f"{median(burst.goodput_per_s for burst in bursts):.0f}"]
+        blank[3] = f"{median(burst.p90_ms for burst in bursts):.1f}"
+        blank[6] = str(sum(sum(burst.failures.values()) for burst in bursts))
     table.add_row(overload.name, *blank, verdict)
 
 

@@ -28,7 +28,9 @@ def write_overload(overload: Overload, found: Overloaded, out: Path) -> Path:
         table.writerows(rows)
     wrong = missed_overload(overload, found)
     phases: dict[str, Any] = {"ramp": [asdict(step) for step in found.ramp]}
-    phases |= {name: asdict(p) for name in ("normal", "burst", "after", "recovered") if (p := getattr(found, name))}
+    if found.normal is not None:
+        phases["normal"] = asdict(found.normal)
+    phases["rounds"] = [asdict(one) for one in found.rounds]
     body = {"overload": asdict(overload), "generator": priority(), "way": found.way, **phases, "missed": wrong}
     (out / f"{overload.name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     picture = out / f"{overload.name}.png"
@@ -106,11 +108,15 @@ def lines(found: Overloaded) -> list[tuple[str, str]]:
     """The figures as a reader wants them: name and value."""
     shown = [("generator", priority()), ("requests", found.way)]
     shown += [(f"ramp, {step.rate_per_s:.0f}/s", in_words(step)) for step in found.ramp]
-    for name, one in (("un-overloaded maximum", found.normal), (BURST, found.burst), (AFTER, found.after)):
-        if one is not None:
-            shown.append((f"{name}, {one.rate_per_s:.0f}/s", in_words(one)))
-            busy = ", ".join(f"{process} {share:.2f}" for process, share in one.busy.items())
-            shown.append(("processors kept busy", busy))
+    after = [("un-overloaded maximum", found.normal)] if found.normal is not None else []
+    for one in found.rounds:
+        after += [(BURST, one.burst), (AFTER, one.after)]
+    for name, phase in after:
+        shown.append((f"{name}, {phase.rate_per_s:.0f}/s", in_words(phase)))
+        shown.append(("processors kept busy", ", ".join(f"{process} {share:.2f}" for process, share in phase.busy.items())))
+    for number, one in enumerate(found.rounds, 1):
+        words = f"goodput {one.goodput:.2f} ×, p90 {one.slower:.1f} ×; once recovered p90 {one.slower_after:.1f} ×"
+        shown.append((f"round {number} against just before", f"{words}, {one.recovered.refused:,} refused"))
     return shown
 
 

@@ -8,7 +8,19 @@ from dataclasses import replace
 import pytest
 
 from loadtest.openloop import Sample
-from loadtest.overload import OVERLOADS, RAMP, Overload, Overloaded, Phase, missed_overload, phase, rates, sustained
+from loadtest.overload import (
+    OVERLOADS,
+    RAMP,
+    Overload,
+    Overloaded,
+    Phase,
+    Round,
+    missed_overload,
+    phase,
+    rates,
+    shortened,
+    sustained,
+)
 from loadtest.pauses import Pause
 
 OVERLOAD = OVERLOADS["overload"]
@@ -39,7 +51,7 @@ def test_a_server_that_holds_nothing_is_tried_twice() -> None:
     """The ramp ends where it begins, and the verdict says so."""
     ramp = tried(OVERLOAD, 0.0)
     assert len(ramp) == 2
-    assert missed_overload(OVERLOAD, Overloaded(ramp, None, None, None, None, [])) != []
+    assert missed_overload(OVERLOAD, Overloaded(ramp, None, [], [])) != []
 
 
 def server(limit: float, lucky: int = 0) -> Callable[[float], Phase]:
@@ -103,13 +115,37 @@ BURST = replace(step(2700.0, 39.0, 850.0), refused=50_000, refusal_ms=(0.5, 1.0,
         pytest.param(replace(BURST, p90_ms=41.0), HELD, "p90 of the accepted", id="too slow"),
         pytest.param(replace(BURST, slow_refusals=0.002, slow_anyway=0.001), HELD, "refusals took", id="a refusal too late"),
         pytest.param(replace(BURST, slow_refusals=0.001), HELD, "", id="a refusal too late because of the machine"),
-        pytest.param(replace(BURST, failures={"500": 1}), HELD, "1 × 500", id="a failure"),
+        pytest.param(replace(BURST, failures={"500": 1}), HELD, "3 × 500", id="a failure in each"),
         pytest.param(BURST, replace(HELD, p90_ms=50.0), "2 s after", id="still slow afterwards"),
         pytest.param(BURST, replace(HELD, refused=500), "500 refused", id="still refusing afterwards"),
     ],
 )
 def test_the_verdict_names_what_was_missed(burst: Phase, after: Phase, missed: str) -> None:
     """Each limit is checked on its own."""
-    wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, burst, after, after, []))
+    wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, [Round(HELD, burst, after, after)] * 3, []))
     assert len(wrong) == bool(missed)
     assert missed in "".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "missed"),
+    [
+        pytest.param(Round(HELD, replace(BURST, goodput_per_s=700.0), HELD, HELD), [], id="the machine was slow once"),
+        pytest.param(Round(step(700.0), replace(BURST, goodput_per_s=650.0), HELD, HELD), [], id="slow before as well"),
+        pytest.param(Round(HELD, BURST, HELD, replace(HELD, p90_ms=50.0)), [], id="slow once afterwards"),
+        pytest.param(Round(HELD, replace(BURST, slow_anyway=0.03), HELD, HELD), ["1.000 % of the refusals"], id="late once"),
+        pytest.param(Round(HELD, replace(BURST, failures={"500": 1}), HELD, HELD), ["1 × 500"], id="failed once"),
+        pytest.param(Round(HELD, BURST, replace(HELD, failures={"500": 1}), HELD), ["1 × 500"], id="failed once afterwards"),
+    ],
+)
+def test_a_single_round(spoilt: Round, missed: list[str]) -> None:
+    """The machine may be slow in one of three; a refusal that is late in any is late, and a failure is a failure."""
+    good = Round(HELD, BURST, HELD, HELD)
+    wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, [good, spoilt, good], []))
+    assert len(wrong) == len(missed) and all(said in found for said, found in zip(missed, wrong, strict=True))
+
+
+@pytest.mark.parametrize(("seconds", "step_s"), [(60.0, 10.0), (5.0, 5.0), (1.0, 3.0)])
+def test_a_short_one_has_time_to_recover(seconds: float, step_s: float) -> None:
+    """What is asked afterwards is longer than what is not judged of it."""
+    assert (short := shortened(OVERLOAD, seconds, None)).seconds == seconds and short.step_s == step_s > short.recovery_s
