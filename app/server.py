@@ -42,8 +42,7 @@ EXAMPLES = """
 BESIDE = """
   For a proxy on this machine also at {path}:
 
-    curl -s --unix-socket {path} http://localhost/v1/suggest?q=be
-"""
+    curl -s --unix-socket {path} http://localhost/v1/suggest?q=be"""
 TRITON = """
   Its Triton, for this machine alone: gRPC {grpc}, HTTP {http}, metrics {metrics}
 """
