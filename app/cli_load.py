@@ -139,10 +139,8 @@ def exceed(overload: Overload, url: str | None, socket: bool, out: Path, table: 
 
 
 def add_overload_row(table: Table, overload: Overload, found: Overloaded, wrong: list[str]) -> None:
-    bursts, verdict = (
-        [one.burst for one in found.rounds],
-        "[red]" + "; ".join(wrong) + "[/red]" if wrong else "[green]held[/green]",
-    )
+    verdict = "[red]" + "; ".join(wrong) + "[/red]" if wrong else "[green]held[/green]"
+    bursts = [one.burst for one in found.rounds]
     blank = [""] * (len(table.columns) - 2)
     if bursts:
         blank[:2] = [f"{bursts[0].rate_per_s:.0f}", f"{median(burst.goodput_per_s for burst in bursts):.0f}"]

@@ -42,9 +42,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def listen_at(path: Path) -> Iterator[socket.socket]:
-    """A Unix-domain socket bound to `path`, whose file is gone at the end; its owner and group may connect once it listens.
+    """A Unix-domain socket that listens at `path`, for the file's owner and group; the file is gone at the end.
 
-    A socket file that a killed server left is replaced.
+    It listens at once, so that no other server takes it for abandoned: who connects before anybody accepts waits, as with
+    systemd's sockets. A file that a killed server left is replaced.
 
     Raises:
         SetupError: somebody serves there, something else has that name, or the folder is none that may be written.
@@ -54,6 +55,7 @@ def listen_at(path: Path) -> Iterator[socket.socket]:
             remove_abandoned(path)
             sock.bind(str(path))
             path.chmod(MODE)
+            sock.listen(BACKLOG)
         except OSError as exc:
             raise SetupError(f"cannot serve on {path} ({exc.strerror or exc}): give another SEARCHBAR_SOCKET") from exc
         ours = path.stat()

@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
         gateway: told when it starts to drain, and has the metrics.
         limits: of connections.
         drain_s: how long load balancers need to notice /readyz.
-        beside: a Unix-domain socket to listen on too, for a proxy on this machine: without TLS.
+        beside: a Unix-domain socket that listens, to be served too, without TLS: for a proxy on this machine.
 
     Attributes:
         garbage: told when nothing is under way; None leaves Python's collector to itself.
@@ -132,7 +132,6 @@ class Server(uvicorn.Server):
         for sock in sockets or ():
             self._listen(sock.dup())
         if self._beside is not None:
-            self._beside.listen(BACKLOG)
             self._listen(self._beside.dup())
 
     def _listen(self, ear: socket.socket) -> None:

@@ -117,6 +117,8 @@ def started(
         for pid, born in below.items():
             if birth(pid) == born:  # not another process under the same number
                 os.kill(pid, signal.SIGKILL)
+        if file:
+            file.unlink(missing_ok=True)  # a server that was killed has left it
 
 
 def birth(pid: int) -> str:

@@ -96,14 +96,12 @@ class TestTheFile:
             killed.bind(str(file))
             killed.listen()
         assert file.exists()
-        with listen_at(file) as sock:
-            sock.listen()
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(str(file))
+        with listen_at(file), socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(file))
 
     def test_another_server_is_left_alone(self, file: Path) -> None:
-        with listen_at(file) as first:
-            first.listen()
+        """Also while its models are loading, and nobody accepts yet."""
+        with listen_at(file):
             with pytest.raises(SetupError, match="another server has it"), listen_at(file):
                 pass
             with socket.socket(socket.AF_UNIX) as client:
