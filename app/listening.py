@@ -92,12 +92,11 @@ def drop_newcomers(listening: socket.socket) -> None:
     """Let nobody connect from now on, so that a listening socket's backlog can be emptied for good.
 
     Linux drops the packets of who tries a TCP port (socket(7), `SO_ATTACH_FILTER`): they are sent again after a second, and
-    find another server on the port or are refused. Elsewhere who connects in the last microseconds is reset. The file of a
-    Unix-domain socket is removed.
+    find another server on the port or are refused. Elsewhere who connects in the last microseconds is reset. A Unix-domain
+    socket refuses at once.
     """
     if listening.family == socket.AF_UNIX:
-        Path(listening.getsockname()).unlink(missing_ok=True)
-        return
+        return listening.shutdown(socket.SHUT_RD)
     instruction = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))  # accept no byte of a packet
     program = struct.pack("HL", 1, ctypes.addressof(instruction))
     with suppress(OSError):

@@ -176,7 +176,7 @@ class Server(uvicorn.Server):
             server.close()
         for ear in self._ears:
             drop_newcomers(ear)
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # nobody waits any more
                 while True:
                     self._greet(ear.accept()[0])
             ear.close()

@@ -296,7 +296,7 @@ def missed_overload(overload: Overload, found: Overloaded) -> list[str]:
         slow = f"{100 * share:.3f} % of the refusals took {overload.refusal_ms:g} ms or more"
         p99, most = (max(burst.refusal_ms[at] for burst in bursts if burst.refusal_ms) for at in (1, 3))
         wrong.append(f"{slow} (p99 {p99:.1f}, most {most:.1f})")
-    failures = sum((Counter(phase.failures) for one in rounds for phase in (one.burst, one.after)), Counter[str]())
+    failures = sum((Counter(part.failures) for one in rounds for part in (one.burst, one.after)), Counter[str]())
     if failures:
         wrong.append("neither answered nor refused: " + ", ".join(f"{count} × {kind}" for kind, count in failures.items()))
     if (slower := median(one.slower_after for one in rounds)) > overload.slower[1]:

@@ -108,10 +108,10 @@ def lines(found: Overloaded) -> list[tuple[str, str]]:
     """The figures as a reader wants them: name and value."""
     shown = [("generator", priority()), ("requests", found.way)]
     shown += [(f"ramp, {step.rate_per_s:.0f}/s", in_words(step)) for step in found.ramp]
-    after = [("un-overloaded maximum", found.normal)] if found.normal is not None else []
+    phases = [("un-overloaded maximum", found.normal)] if found.normal is not None else []
     for one in found.rounds:
-        after += [(BURST, one.burst), (AFTER, one.after)]
-    for name, phase in after:
+        phases += [(BURST, one.burst), (AFTER, one.after)]
+    for name, phase in phases:
         shown.append((f"{name}, {phase.rate_per_s:.0f}/s", in_words(phase)))
         shown.append(("processors kept busy", ", ".join(f"{process} {share:.2f}" for process, share in phase.busy.items())))
     for number, one in enumerate(found.rounds, 1):

@@ -136,7 +136,7 @@ class TestTheFile:
 
 
 async def test_who_connects_in_the_last_moment_is_answered(gateway: Gateway, file: Path) -> None:
-    """Connections that nobody had accepted when listening ends; the file is gone, so that nobody comes any more."""
+    """Connections that nobody had accepted when listening ends; after them nobody is let in, whoever has made the file."""
     came: list[socket.socket] = []
 
     def ask(connection: socket.socket) -> bytes:
@@ -154,7 +154,8 @@ async def test_who_connects_in_the_last_moment_is_answered(gateway: Gateway, fil
                     came[-1].settimeout(10)
                     came[-1].connect(str(file))
                 await accept_the_last()
-                assert not file.exists()
+                with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+                    late.connect(str(file))
 
             served.server._accept_the_last = come_and_accept  # type: ignore[method-assign]
             served.server.handle_exit(signal.SIGINT, None)
