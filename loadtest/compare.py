@@ -26,8 +26,9 @@ import uvloop
 from app.errors import SetupError
 from app.index.encoder import PassageEncoder
 from app.text import fold
+from loadtest.connections import Sample
 from loadtest.cost import BEFORE, BUSY, BUSY_SHARES
-from loadtest.openloop import Sample, drive, saturate
+from loadtest.openloop import drive, saturate
 from loadtest.peers.roster import Peer, Setting, chosen
 from loadtest.report import Figures, figures, missed
 from loadtest.run import difference

@@ -12,7 +12,8 @@ from statistics import median
 import numpy as np
 import uvloop
 
-from loadtest.openloop import Request, Sample, drive
+from loadtest.connections import Request, Sample
+from loadtest.openloop import drive
 from loadtest.pauses import Pause, paused_ms, watched
 from loadtest.run import difference, requests
 from loadtest.scenarios import EMBED, SEARCH, SPELLCHECK, WARM_UP_S, Scenario

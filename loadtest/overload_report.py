@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.openloop import Sample, priority
+from loadtest.connections import Sample
+from loadtest.openloop import priority
 from loadtest.overload import AFTER, BURST, REFUSED, Overload, Overloaded, Phase, missed_overload
 from loadtest.report import PAGE
 

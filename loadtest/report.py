@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.openloop import Sample, priority
+from loadtest.connections import Sample
+from loadtest.openloop import priority
 from loadtest.scenarios import Scenario
 
 PERCENTS = (50, 90, 99, 100)

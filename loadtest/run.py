@@ -17,7 +17,8 @@ from pathlib import Path
 
 import uvloop
 
-from loadtest.openloop import Request, Sample, drive
+from loadtest.connections import Request, Sample
+from loadtest.openloop import drive
 from loadtest.report import Figures, figures
 from loadtest.scenarios import SEED, WARM_UP_S, Scenario
 from loadtest.server import Target

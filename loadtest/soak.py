@@ -18,7 +18,8 @@ import uvloop
 
 from app.index.wire import PROCESS as INDEX
 from app.triton_launcher import owner_prefix
-from loadtest.openloop import Request, Sample, drive
+from loadtest.connections import Request, Sample
+from loadtest.openloop import drive
 from loadtest.scenarios import SEED, STATED
 from loadtest.server import Target, process_cpu, proportional_set, tree
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import ROOT
-from loadtest.openloop import Request
+from loadtest.connections import Request
 from loadtest.server import SEARCHBAR
 
 HERE = Path(__file__).parent

@@ -9,7 +9,8 @@ import httpx
 import uvloop
 
 from app.settings import Settings
-from loadtest.openloop import Request, drive
+from loadtest.connections import Request
+from loadtest.openloop import drive
 from tests.conftest import Serving
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import uvloop
 
-from loadtest.openloop import Request, drive
+from loadtest.connections import Request
+from loadtest.openloop import drive
 from loadtest.server import started
 from tests.conftest import start, stop
 

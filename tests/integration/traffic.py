@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
 
-from loadtest.openloop import Connections, Request, Sample, drive
+from loadtest.connections import Connections, Request, Sample
+from loadtest.openloop import drive
 from loadtest.traffic import distinct, names
 
 RATE_PER_S = 120.0

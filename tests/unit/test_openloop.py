@@ -11,7 +11,8 @@ import httptools
 import pytest
 import uvloop
 
-from loadtest.openloop import FAILED, NAPPING_PER_S, Request, Sample, drive, saturate
+from loadtest.connections import FAILED, Request, Sample
+from loadtest.openloop import NAPPING_PER_S, drive, saturate
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 LAST = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.openloop import Sample
+from loadtest.connections import Sample
 from loadtest.overload import (
     OVERLOADS,
     RAMP,

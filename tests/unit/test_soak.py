@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.openloop import Sample
+from loadtest.connections import Sample
 from loadtest.server import Target
 from loadtest.soak import BOUNDS, Reading, growth, missed, read, write
 
