@@ -170,6 +170,31 @@ def bench_protocols(
         run(calls, rounds, out, console)
 
 
+@bench.command("in-turn")
+def bench_in_turn(
+    load: Annotated[str, typer.Argument(help="A load by name: `searchbar load --list`.")],
+    servers: Annotated[list[str], typer.Argument(help="Servers, each in quotes: TREE, `socket`, KEY=VALUE, in any number.")],
+    rate: Annotated[float | None, typer.Option(min=3, help="Requests a second instead of those stated.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each is loaded in a round.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, every other in reverse.")] = 4,
+    logs: Annotated[Path, typer.Option(help="Directory for what the servers print.")] = ROOT / "var" / "load",
+) -> None:
+    """Load several servers in turn and compare: what is a setting, or a change to the code, worth on this machine?
+
+    A server is written as words: a directory or git revision of Searchbar whose code it runs (else this one), `socket` to ask
+    it by a Unix-domain socket, and settings. Beyond what they can answer:
+
+        searchbar bench in-turn overload --rate 15000 HEAD~1 .
+
+        searchbar bench in-turn overload --rate 15000 . ". socket" ". socket SEARCHBAR_REALTIME=true"
+    """
+    with extra("dev"):
+        from loadtest.in_turn import main as run
+        from loadtest.in_turn import scenario
+
+        run(scenario(load, rate), servers, seconds, rounds, logs, console)
+
+
 @bench.command("scale")
 def bench_scale(
     rows: Annotated[int, typer.Option(help="Rows of the catalogue, drawn from the demo's vocabulary.", min=1_000)] = 1_000_000,

@@ -19,7 +19,7 @@ from loadtest.run import difference, requests
 from loadtest.scenarios import EMBED, SEARCH, SPELLCHECK, WARM_UP_S, Scenario
 from loadtest.server import Target
 
-RAMP, BURST, AFTER = "ramp", "overload", "after"
+RAMP, BEFORE, BURST, AFTER = "ramp", "before", "overload", "after"
 GROWTH = 1.15  # from one step of the ramp to the next
 HALVINGS = 2  # of the gap between the last rate held and the first missed
 A_LITTLE_LESS = 0.96  # than a rate that is not held again
@@ -36,11 +36,11 @@ class Overload:
         factor: of the un-overloaded maximum, during the burst.
         seconds: how long a burst is.
         rounds: how often there is one.
-        step_s: how long each rate of the ramp, and the un-overloaded rate afterwards, is held.
-        goodput: share of the un-overloaded maximum that must be answered during the burst.
+        step_s: how long each rate of the ramp, and those before and after a burst, are held.
+        goodput: share of the un-overloaded maximum that must be answered during the burst, and is asked after it.
         slower: most p90 of the accepted during the burst and, once recovered, of all, as multiples of the un-overloaded p90.
         refusal_ms: in which every refusal must have been answered, the machine's own pauses aside.
-        recovery_s: after the burst, from when on all must be as before it.
+        recovery_s: after the burst, from when on what is asked must be answered, as before it.
     """
 
     load: Scenario
@@ -64,7 +64,8 @@ class Overload:
         return (
             f"{routes}, {self.factor:g} × the most it answers with p90 ≤ {self.load.p90_ms:g} ms, "
             f"{self.rounds} × {self.seconds:g} s: goodput ≥ {100 * self.goodput:g} %, p90 ≤ {self.slower[0]:g} ×, "
-            f"refusals under {self.refusal_ms:g} ms (the machine's own pauses aside), recovery in {self.recovery_s:g} s"
+            f"refusals under {self.refusal_ms:g} ms (the machine's own pauses aside), "
+            f"{100 * self.goodput:g} % of the most all answered from {self.recovery_s:g} s after it on"
         )
 
 
@@ -78,7 +79,7 @@ class Phase:
         refused: how many were refused.
         refusal_ms: p50, p99, p99.9 and maximum of the refusals, from when they were sent.
         slow_refusals: share of the refusals that took longer than they may.
-        slow_anyway: the same without the time that the machine itself stood still (`pauses.py`).
+        slow_anyway: the same without the time that the machine had a core for nobody (`pauses.py`).
         pauses_ms: how long it did, each time.
         failures: what became of requests neither answered nor refused, and how often.
         busy: processors kept busy, by process name, the generator among them.
@@ -102,12 +103,15 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """An overload between two times of the un-overloaded rate.
+    """An overload, and what was just before and after it.
+
+    After it a little less than the un-overloaded maximum is asked, the share of it that must be answered during the overload:
+    at the maximum itself requests are refused because the machine is a few hundredths slower than it was when that was found.
 
     Attributes:
-        before: the un-overloaded rate, just before.
-        burst, after: the overload, and the un-overloaded rate after it.
-        recovered: `after` from `recovery_s` on; the `before` of the next round.
+        before: the un-overloaded maximum, just before.
+        burst, after: the overload, and what followed.
+        recovered: `after` from `recovery_s` on.
     """
 
     before: Phase
@@ -211,7 +215,7 @@ def phase(
 
 
 def run_overload(overload: Overload, target: Target, progress: Callable[[str], None] = lambda line: None) -> Overloaded:
-    """Find the un-overloaded maximum of `target`; then overload it and ask as much as before again, in turn."""
+    """Find the un-overloaded maximum of `target`; then overload it, and ask nearly as much as that again, in turn."""
     driver = Driver(overload, target, progress)
     driver.drive("warm-up", overload.load.rate_per_s, WARM_UP_S)
     driver.samples.clear()
@@ -219,19 +223,23 @@ def run_overload(overload: Overload, target: Target, progress: Callable[[str], N
     normal = sustained(overload, ramp, lambda rate: driver.drive(RAMP, rate, overload.step_s)[0])
     rounds: list[Round] = []
     if normal is not None:
-        rate, high, before = normal.rate_per_s, overload.factor * normal.rate_per_s, normal
-        asked = [
-            (driver.prepare(high, overload.seconds), driver.prepare(rate, overload.step_s)) for _ in range(overload.rounds)
-        ]
-        for beyond, again in asked:
-            burst, _ = driver.drive(BURST, high, overload.seconds, beyond)
-            after, samples = driver.drive(AFTER, rate, overload.step_s, again)
-            began = min(sample.due for sample in samples)
-            late = [sample for sample in samples if sample.due - began >= overload.recovery_s]
-            recovered = phase(AFTER, rate, overload.step_s - overload.recovery_s, late, {}, overload.refusal_ms)
-            rounds.append(Round(before, burst, after, recovered))
-            before = recovered
+        rate = normal.rate_per_s
+        high, low = overload.factor * rate, overload.goodput * rate
+        parts = ((BEFORE, rate, overload.step_s), (BURST, high, overload.seconds), (AFTER, low, overload.step_s))
+        asked = [[driver.prepare(per_s, seconds) for _, per_s, seconds in parts] for _ in range(overload.rounds)]
+        for number, (again, beyond, nearly) in enumerate(asked):
+            before = driver.drive(*parts[0], again)[0] if number else normal  # it was held a moment ago
+            burst, _ = driver.drive(*parts[1], beyond)
+            after, samples = driver.drive(*parts[2], nearly)
+            rounds.append(Round(before, burst, after, recovered(overload, after, samples)))
     return Overloaded(ramp, normal, rounds, driver.samples, target.way)
+
+
+def recovered(overload: Overload, after: Phase, samples: Sequence[Sample]) -> Phase:
+    """The part of `after` from `recovery_s` on."""
+    began = min(sample.due for sample in samples)
+    late = [sample for sample in samples if sample.due - began >= overload.recovery_s]
+    return phase(AFTER, after.rate_per_s, overload.step_s - overload.recovery_s, late, {}, overload.refusal_ms)
 
 
 def sustained(overload: Overload, ramp: list[Phase], drive: Callable[[float], Phase]) -> Phase | None:
@@ -293,8 +301,8 @@ def missed_overload(overload: Overload, found: Overloaded) -> list[str]:
         wrong.append(f"p90 of the accepted {slower:.1f} × the un-overloaded")
     bursts = [one.burst for one in rounds]
     if any(burst.slow_anyway for burst in bursts):
-        share = sum(burst.slow_anyway * burst.refused for burst in bursts) / sum(burst.refused for burst in bursts)
-        slow = f"{100 * share:.3f} % of the refusals took {overload.refusal_ms:g} ms or more"
+        late, refusals = sum(round(one.slow_anyway * one.refused) for one in bursts), sum(one.refused for one in bursts)
+        slow = f"{late:,} of {refusals:,} refusals ({100 * late / refusals:.4f} %) took {overload.refusal_ms:g} ms or more"
         p99, most = (max(burst.refusal_ms[at] for burst in bursts if burst.refusal_ms) for at in (1, 3))
         wrong.append(f"{slow} (p99 {p99:.1f}, most {most:.1f})")
     failures = sum((Counter(part.failures) for one in rounds for part in (one.burst, one.after)), Counter[str]())

@@ -15,7 +15,7 @@ import numpy as np
 
 from loadtest.connections import Sample
 from loadtest.openloop import priority
-from loadtest.overload import AFTER, BURST, REFUSED, Overload, Overloaded, Phase, missed_overload
+from loadtest.overload import AFTER, BEFORE, BURST, REFUSED, Overload, Overloaded, Phase, missed_overload
 from loadtest.report import PAGE
 
 
@@ -111,7 +111,7 @@ def lines(found: Overloaded) -> list[tuple[str, str]]:
     shown += [(f"ramp, {step.rate_per_s:.0f}/s", in_words(step)) for step in found.ramp]
     phases = [("un-overloaded maximum", found.normal)] if found.normal is not None else []
     for one in found.rounds:
-        phases += [(BURST, one.burst), (AFTER, one.after)]
+        phases += [(BEFORE, one.before)] * (one.before is not found.normal) + [(BURST, one.burst), (AFTER, one.after)]
     for name, phase in phases:
         shown.append((f"{name}, {phase.rate_per_s:.0f}/s", in_words(phase)))
         shown.append(("processors kept busy", ", ".join(f"{process} {share:.2f}" for process, share in phase.busy.items())))
@@ -126,9 +126,9 @@ def in_words(one: Phase) -> str:
     if one.refused:
         p50, p99, p999, most = one.refusal_ms
         words += (
-            f" (p50 {p50:.1f}, p99 {p99:.1f}, p99.9 {p999:.1f}, most {most:.1f} ms; {100 * one.slow_refusals:.3f} % too late"
-            + (f", {100 * one.slow_anyway:.3f} % without the machine's own pauses)" if one.slow_refusals else ")")
+            f" (p50 {p50:.1f}, p99 {p99:.1f}, p99.9 {p999:.1f}, most {most:.1f} ms; {100 * one.slow_refusals:.4f} % too late"
+            + (f", {100 * one.slow_anyway:.4f} % without the machine's own pauses)" if one.slow_refusals else ")")
         )
     if one.pauses_ms:
-        words += f"; the machine stood still {len(one.pauses_ms)} times, for {max(one.pauses_ms):.1f} ms at most"
+        words += f"; the machine was away {len(one.pauses_ms)} times, for {max(one.pauses_ms):.1f} ms at most"
     return "; ".join([words, *(f"{count} × {kind}" for kind, count in one.failures.items())])

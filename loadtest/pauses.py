@@ -1,16 +1,21 @@
-"""When the machine itself stood still: time that no program on it can answer for.
+"""When the machine had a core for nobody: time that no program on it can answer for.
 
-The host of a virtual machine takes its cores away now and then, for milliseconds at a time, all at once. As with Gil Tene's
-jHiccup (https://github.com/giltene/jHiccup), somebody who has nothing else to do looks at the clock every millisecond: here
-one process on each core, before all others (SCHED_FIFO), and only what all of them missed at the same time counts. A single
-core may be kept busy by the kernel for the sake of the programs that are measured.
+The host of a virtual machine takes its cores away now and then, for milliseconds at a time. As with Gil Tene's jHiccup
+(https://github.com/giltene/jHiccup), somebody who has nothing else to do looks at the clock every millisecond: here one process
+on each core, before all others (SCHED_FIFO). What they miss is the machine's own
+
+- where all cores missed it at the same time;
+- where a single core did, up to the moment when Linux woke the watcher, by its own account of who waited for a core for how
+  long (/proc/self/schedstat): until then not even the core's timer had been served. The time from then on may be the kernel's
+  work for the programs that are measured.
 
 Run as a script with the number of a core it is such a watcher, until SIGTERM or the end of whoever started it; then it prints
-what it missed, a line each.
+what it missed, a line each, and what was taken.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -19,13 +24,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PERIOD_S = 0.001
 LATE_S = 0.001  # after which a watcher that should have woken has missed something
 PRIORITY = 2  # of the real-time priorities: before the generator (app/priority.py)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Pause:
     """From when to when nothing ran, in seconds of `time.perf_counter`, which all processes share on Linux."""
 
@@ -35,6 +41,19 @@ class Pause:
     @property
     def ms(self) -> float:
         return 1000 * (self.until - self.since)
+
+
+class Missed(NamedTuple):
+    """When one core did not serve its highest priority.
+
+    Attributes:
+        since, until: from when to when, in seconds of `time.perf_counter`.
+        woken: when Linux had woken who was to be served.
+    """
+
+    since: float
+    woken: float
+    until: float
 
 
 @contextmanager
@@ -54,12 +73,24 @@ def watched() -> Iterator[list[Pause]]:
             watcher.terminate()
         said = [watcher.communicate()[0] for watcher in watchers]
     if watchers and all(willing):
-        found += together([read(lines) for lines in said])
+        found += the_machines([read(lines) for lines in said])
 
 
-def read(lines: str) -> list[Pause]:
+def read(lines: str) -> list[Missed]:
     """What a watcher printed."""
-    return [Pause(*map(float, line.split())) for line in lines.splitlines()]
+    return [Missed(*map(float, line.split())) for line in lines.splitlines()]
+
+
+def the_machines(cores: Sequence[Sequence[Missed]]) -> list[Pause]:
+    """When all cores were away at once, or one that was not even woken: in order of time, none over another."""
+    found: list[Pause] = []
+    asleep = [Pause(one.since, one.woken) for core in cores for one in core if one.woken - one.since > LATE_S]
+    for pause in sorted([*together([[Pause(one.since, one.until) for one in core] for core in cores]), *asleep]):
+        if found and pause.since <= found[-1].until:
+            found[-1] = Pause(found[-1].since, max(found[-1].until, pause.until))
+        else:
+            found.append(pause)
+    return found
 
 
 def together(cores: Sequence[Sequence[Pause]]) -> list[Pause]:
@@ -92,7 +123,7 @@ def watch(core: int) -> None:
     Raises:
         PermissionError: real-time priority is not to be had.
     """
-    missed: list[tuple[float, float]] = []
+    missed: list[Missed] = []
     parent, over = os.getppid(), False
 
     def end(*_: object) -> None:
@@ -104,15 +135,27 @@ def watch(core: int) -> None:
     os.sched_setaffinity(0, {core})
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     print("watching", flush=True)
-    due = time.perf_counter() + PERIOD_S
+    waited = waiting()
+    due, before = time.perf_counter() + PERIOD_S, next(waited)
     while not over and os.getppid() == parent:
         time.sleep(max(0.0, due - time.perf_counter()))
-        now = time.perf_counter()
+        now, so_far = time.perf_counter(), next(waited)
         if now - due > LATE_S:
-            missed.append((due, now))
-        due = now + PERIOD_S
-    for since, until in missed:
-        print(f"{since:.6f} {until:.6f}")
+            missed.append(Missed(due, max(due, now - (so_far - before)), now))
+        due, before = now + PERIOD_S, so_far
+    for one in missed:
+        print(" ".join(f"{at:.6f}" for at in one))
+
+
+def waiting() -> Iterator[float]:
+    """Seconds so far that this thread was woken and had no core; where Linux does not say, as if it were at any time."""
+    try:
+        file = os.open("/proc/self/schedstat", os.O_RDONLY)
+    except OSError:
+        yield from itertools.count()
+        return
+    while True:
+        yield int(os.pread(file, 64, 0).split()[1]) / 1e9
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from app.priority import allowed
 from loadtest import pauses
-from loadtest.pauses import Pause, paused_ms, read, together, watched
+from loadtest.pauses import Missed, Pause, paused_ms, read, the_machines, together, watched
 from loadtest.server import process_cpu
 
 
@@ -32,9 +32,25 @@ def test_a_span_of_time_holds_a_part_of_a_pause() -> None:
     assert paused_ms(found, 2.0, 3.0) == 0.0
 
 
+def test_what_one_core_missed_counts_until_it_is_woken() -> None:
+    """From then on the kernel may work for those who are measured; and what is over in a millisecond is no pause."""
+    missed = [Missed(1.0, 1.004, 1.005), Missed(2.0, 2.0, 2.008), Missed(3.0, 3.0009, 3.004)]
+    assert the_machines([missed, []]) == [Pause(1.0, 1.004)]
+    assert the_machines([missed]) == [Pause(1.0, 1.005), Pause(2.0, 2.008), Pause(3.0, 3.004)]  # the only core: all of them
+
+
+def test_the_machines_pauses_count_once() -> None:
+    """What all cores missed and what one was not woken for, joined where they overlap."""
+    first = [Missed(1.0, 1.004, 1.004), Missed(5.0, 5.0, 5.002)]
+    second = [Missed(1.003, 1.003, 1.009), Missed(7.0, 7.002, 7.002)]
+    assert the_machines([first, second]) == [Pause(1.0, 1.004), Pause(7.0, 7.002)]
+    assert the_machines([first, [Missed(1.003, 1.008, 1.009)]]) == [Pause(1.0, 1.008)]
+
+
 def test_a_watcher_says_what_it_missed() -> None:
-    """Lines of two times."""
-    assert read("1.5 1.503\n2.25 3.0\n") == [Pause(1.5, 1.503), Pause(2.25, 3.0)]
+    """Lines of three times."""
+    assert read("1.5 1.502 1.503\n2.25 2.25 3.0\n") == [Missed(1.5, 1.502, 1.503), Missed(2.25, 2.25, 3.0)]
+    assert read("") == []
 
 
 @pytest.mark.skipif(not allowed(), reason="no right to real-time priority here")
@@ -53,7 +69,8 @@ def test_a_watcher_that_is_stopped_has_missed_it() -> None:
         watcher.terminate()
         found = read(watcher.communicate()[0])
     assert watcher.returncode == 0
-    assert paused_ms(found, since, until) >= 50
+    assert paused_ms([Pause(one.since, one.until) for one in found], since, until) >= 50
+    assert all(one.since <= one.woken <= one.until for one in found)
 
 
 @pytest.mark.skipif(not allowed(), reason="no right to real-time priority here")
