@@ -112,12 +112,15 @@ class Round:
         before: the un-overloaded maximum, just before.
         burst, after: the overload, and what followed.
         recovered: `after` from `recovery_s` on.
+        p90_ms: of the un-overloaded maximum, when that was found or just before, whichever is longer: where the machine has
+            become quicker since, the same rate is a maximum no more, and its p90 a fraction of what it is there.
     """
 
     before: Phase
     burst: Phase
     after: Phase
     recovered: Phase
+    p90_ms: float
 
     @property
     def goodput(self) -> float:
@@ -126,13 +129,13 @@ class Round:
 
     @property
     def slower(self) -> float:
-        """p90 of the accepted, as a multiple of that before."""
-        return self.burst.p90_ms / self.before.p90_ms
+        """p90 of the accepted, as a multiple of the un-overloaded."""
+        return self.burst.p90_ms / self.p90_ms
 
     @property
     def slower_after(self) -> float:
-        """p90 once recovered, as a multiple of that before."""
-        return self.recovered.p90_ms / self.before.p90_ms
+        """p90 once recovered, as a multiple of the un-overloaded."""
+        return self.recovered.p90_ms / self.p90_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +234,8 @@ def run_overload(overload: Overload, target: Target, progress: Callable[[str], N
             before = driver.drive(*parts[0], again)[0] if number else normal  # it was held a moment ago
             burst, _ = driver.drive(*parts[1], beyond)
             after, samples = driver.drive(*parts[2], nearly)
-            rounds.append(Round(before, burst, after, recovered(overload, after, samples)))
+            longer = max(normal.p90_ms, before.p90_ms)
+            rounds.append(Round(before, burst, after, recovered(overload, after, samples), longer))
     return Overloaded(ramp, normal, rounds, driver.samples, target.way)
 
 

@@ -127,7 +127,7 @@ BURST = replace(step(2700.0, 39.0, 850.0), refused=50_000, refusal_ms=(0.5, 1.0,
 )
 def test_the_verdict_names_what_was_missed(burst: Phase, after: Phase, missed: str) -> None:
     """Each limit is checked on its own."""
-    wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, [Round(HELD, burst, after, after)] * 3, []))
+    wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, [Round(HELD, burst, after, after, HELD.p90_ms)] * 3, []))
     assert len(wrong) == bool(missed)
     assert missed in "".join(wrong)
 
@@ -135,17 +135,19 @@ def test_the_verdict_names_what_was_missed(burst: Phase, after: Phase, missed: s
 @pytest.mark.parametrize(
     ("spoilt", "missed"),
     [
-        pytest.param(Round(HELD, replace(BURST, goodput_per_s=700.0), HELD, HELD), [], id="the machine was slow once"),
-        pytest.param(Round(step(700.0), replace(BURST, goodput_per_s=650.0), HELD, HELD), [], id="slow before as well"),
-        pytest.param(Round(HELD, BURST, HELD, replace(HELD, p90_ms=50.0)), [], id="slow once afterwards"),
-        pytest.param(Round(HELD, replace(BURST, slow_anyway=0.03), HELD, HELD), ["(1.0000 %)"], id="late once"),
-        pytest.param(Round(HELD, replace(BURST, failures={"500": 1}), HELD, HELD), ["1 × 500"], id="failed once"),
-        pytest.param(Round(HELD, BURST, replace(HELD, failures={"500": 1}), HELD), ["1 × 500"], id="failed once afterwards"),
+        pytest.param(Round(HELD, replace(BURST, goodput_per_s=700.0), HELD, HELD, 20.0), [], id="the machine was slow once"),
+        pytest.param(Round(step(700.0), replace(BURST, goodput_per_s=650.0), HELD, HELD, 20.0), [], id="slow before as well"),
+        pytest.param(Round(HELD, BURST, HELD, replace(HELD, p90_ms=50.0), 20.0), [], id="slow once afterwards"),
+        pytest.param(Round(HELD, replace(BURST, slow_anyway=0.03), HELD, HELD, 20.0), ["(1.0000 %)"], id="late once"),
+        pytest.param(Round(HELD, replace(BURST, failures={"500": 1}), HELD, HELD, 20.0), ["1 × 500"], id="failed once"),
+        pytest.param(
+            Round(HELD, BURST, replace(HELD, failures={"500": 1}), HELD, 20.0), ["1 × 500"], id="failed once afterwards"
+        ),
     ],
 )
 def test_a_single_round(spoilt: Round, missed: list[str]) -> None:
     """The machine may be slow in one of three; a refusal that is late in any is late, and a failure is a failure."""
-    good = Round(HELD, BURST, HELD, HELD)
+    good = Round(HELD, BURST, HELD, HELD, HELD.p90_ms)
     wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, [good, spoilt, good], []))
     assert len(wrong) == len(missed) and all(said in found for said, found in zip(missed, wrong, strict=True))
 
