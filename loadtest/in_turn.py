@@ -166,6 +166,9 @@ def body(variants: Sequence[Variant], visits: Sequence[Sequence[Visit]], refusal
     for variant, some in zip(variants, visits, strict=True):
         cells = (
             spread([one.burst.goodput_per_s for one in some], ".0f"),
+            spread(
+                [one.burst.goodput_per_s / first.burst.goodput_per_s for one, first in zip(some, visits[0], strict=True)], ".2f"
+            ),
             spread([one.burst.p90_ms for one in some], ".1f"),
             spread([100 * one.burst.slow_refusals for one in some], ".3f"),
             spread([100 * one.burst.slow_anyway for one in some], ".3f"),
