@@ -94,9 +94,16 @@ def code(tree: str) -> Iterator[Path]:
     if (given := Path(tree).expanduser()).is_dir():
         yield given.resolve()
         return
-    packed = subprocess.run(["git", "-C", str(ROOT), "archive", f"{tree}^{{commit}}"], capture_output=True, check=False)
-    if packed.returncode:
-        raise InvalidInput(f"{tree}: neither a directory nor a git revision ({packed.stderr.decode().strip()})")
+    git = ["git", "-C", str(ROOT)]
+    named = subprocess.run(
+        [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{tree}^{{commit}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if named.returncode:
+        raise InvalidInput(f"{tree}: neither a directory nor a git revision of {ROOT}")
+    packed = subprocess.run([*git, "archive", named.stdout.strip()], capture_output=True, check=True)
     with tempfile.TemporaryDirectory(prefix="searchbar-tree-") as made:
         with tarfile.open(fileobj=BytesIO(packed.stdout)) as files:
             files.extractall(made, filter="data")
@@ -113,9 +120,10 @@ def serving(variants: Sequence[Variant], environment: Mapping[str, str], logs: P
         SetupError: one did not turn ready.
     """
     with ExitStack() as stack:
+        trees = [stack.enter_context(code(variant.tree)) for variant in variants]
         targets = []
-        for number, variant in enumerate(variants):
-            settings = {**environment, **variant.settings, "PYTHONPATH": str(stack.enter_context(code(variant.tree)))}
+        for number, (variant, tree) in enumerate(zip(variants, trees, strict=True)):
+            settings = {**environment, **variant.settings, "PYTHONPATH": str(tree)}
             log = logs / f"in-turn-{number}.log"
             targets.append(stack.enter_context(started(settings, log, by_socket=variant.by_socket)))
         yield targets
@@ -155,20 +163,22 @@ def in_turn(
 
 def body(variants: Sequence[Variant], visits: Sequence[Sequence[Visit]], refusal_ms: float) -> str:
     """Markdown: a row for each server, medians of the rounds with the least and the most."""
-    heads: tuple[str, ...] = (
+    heads = (
         "answered/s",
+        "× the first, round by round",
         "p90, ms",
         f"refusals of {refusal_ms:g} ms or more, %",
         "… without the machine's pauses, %",
+        "slowest refusal, ms",
+        "refused just after",
+        "neither answered nor refused",
+        "cores idle",
     )
-    heads += ("slowest refusal, ms", "refused just after", "neither answered nor refused", "cores idle")
     lines = ["| server | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for variant, some in zip(variants, visits, strict=True):
         cells = (
-            spread([one.burst.goodput_per_s for one in some], ".0f"),
-            spread(
-                [one.burst.goodput_per_s / first.burst.goodput_per_s for one, first in zip(some, visits[0], strict=True)], ".2f"
-            ),
+            spread(rates(some), ".0f"),
+            spread([rate / first for rate, first in zip(rates(some), rates(visits[0]), strict=True) if first], ".2f"),
             spread([one.burst.p90_ms for one in some], ".1f"),
             spread([100 * one.burst.slow_refusals for one in some], ".3f"),
             spread([100 * one.burst.slow_anyway for one in some], ".3f"),
@@ -179,6 +189,11 @@ def body(variants: Sequence[Variant], visits: Sequence[Sequence[Visit]], refusal
         )
         lines.append(f"| `{variant.name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def rates(visits: Sequence[Visit]) -> list[float]:
+    """What was answered in a second, round by round."""
+    return [one.burst.goodput_per_s for one in visits]
 
 
 def spread(values: Sequence[float], form: str) -> str:
