@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from app import __version__
+from app.cli_build import run_index
 from app.cli_compare import compare
 from app.cli_cost import cost
 from app.cli_engines import engines, parity
-from app.cli_index import indexing, run_index
+from app.cli_index import indexing
 from app.cli_keys import keys
 from app.cli_load import load
 from app.cli_sagemaker import sagemaker

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from app.cli_index import console, embedding, progress_columns, say
+from app.cli_build import console, embedding, progress_columns, say
 from app.cli_train import extra
 from app.errors import InvalidInput
 from app.index.address import ClusterAddress

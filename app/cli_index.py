@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from app.cli_build import console, run_index
 from app.errors import InvalidInput
 from app.index.address import ClusterAddress, index_address
 from app.index.edge_layout import EdgeLayout
 from app.priority import idle
 from app.settings import Settings
 
-if TYPE_CHECKING:
-    from app.index.build import BuildReport, Mode
-    from app.index.filling import Embed
-
 indexing = typer.Typer()
-console = Console(stderr=True)
 
 
 class ModeName(str, Enum):
@@ -118,12 +109,7 @@ def index(
     if engine is Engine.ray or isinstance(where, ClusterAddress):
         from app.cli_bulk import run_bulk
 
-        if mode is ModeName.update:
-            raise InvalidInput("--mode update changes an index in a directory, with embeddings made here or by Triton")
-        if engine is Engine.ray and settings.triton:
-            raise InvalidInput("--engine ray embeds by itself, without Triton: leave --triton and SEARCHBAR_TRITON out")
-        if isinstance(where, ClusterAddress) and quantise:
-            raise InvalidInput(f"a cluster's layout is in its URL: --out '{where}?quantisation={quantise.value}'")
+        check_bulk(where, mode, engine, settings, quantise)
         count = workers if engine is Engine.ray else 0
         run_bulk(file, where, settings, workers=count, dimensions=dimensions, layout=layout)
         return
@@ -132,6 +118,18 @@ def index(
         raise InvalidInput(f"{where} is quantised: {kept.quantisation}. --quantise {quantise.value} needs --mode replace")
     wanted = dimensions or (kept.dimensions if kept else None)
     run_index(file, where, settings, mode=mode.value, dimensions=wanted, layout=layout)
+
+
+def check_bulk(
+    where: Path | ClusterAddress, mode: ModeName, engine: Engine, settings: Settings, quantise: Quantise | None
+) -> None:
+    """Raises InvalidInput for what a build on Ray or onto a cluster does not do."""
+    if mode is ModeName.update:
+        raise InvalidInput("--mode update changes an index in a directory, with embeddings made here or by Triton")
+    if engine is Engine.ray and settings.triton:
+        raise InvalidInput("--engine ray embeds by itself, without Triton: leave --triton and SEARCHBAR_TRITON out")
+    if isinstance(where, ClusterAddress) and quantise:
+        raise InvalidInput(f"a cluster's layout is in its URL: --out '{where}?quantisation={quantise.value}'")
 
 
 @indexing.command()
@@ -157,81 +155,3 @@ def unindex(
     if report.unknown_count:
         named = ", ".join(report.unknown) + (", …" if report.unknown_count > len(report.unknown) else "")
         console.print(f"[yellow]{report.unknown_count:,} ids not found[/yellow]: {named}", highlight=False)
-
-
-def run_index(
-    file: Path,
-    out: Path,
-    settings: Settings,
-    *,
-    mode: Mode = "replace",
-    dimensions: int | None = None,
-    layout: EdgeLayout | None = None,
-) -> BuildReport:
-    """Build the index of `file` at `out` with a progress bar and report what was left out; `dimensions` None keeps all."""
-    from app.index.build import build_index
-    from app.stack import fingerprint
-
-    async def build() -> BuildReport:
-        async with embedding(settings) as (embed, longest):
-            if dimensions is not None and dimensions > longest:
-                raise InvalidInput(f"--dimensions {dimensions}: the embedder makes {longest}")
-            with Progress(*progress_columns(), console=console) as progress:
-                task = progress.add_task("indexing", total=None)
-
-                def finishing() -> None:
-                    progress.update(task, description="finishing")
-                    progress.refresh()
-
-                return await build_index(
-                    file, out, embed, dimensions or longest, fingerprint(settings),
-                    lambda done, total: progress.update(task, completed=done, total=total),
-                    mode=mode, layout=layout, finishing=finishing,
-                )  # fmt: skip
-
-    report = asyncio.run(build())
-    say(report, out)
-    return report
-
-
-def say(report: BuildReport, out: object) -> None:
-    """What a build did and what it left out."""
-    made = report.counts
-    console.print(
-        f"{report.items:,} items in {report.seconds:.1f} s → {out} "
-        f"({made.embedded:,} embedded, {made.taken_over:,} taken over, {made.unchanged:,} unchanged)"
-    )
-    if report.rejected:
-        console.print(f"[yellow]{report.rejected:,} rows rejected[/yellow]: {report.rejects}")
-
-
-@asynccontextmanager
-async def embedding(settings: Settings) -> AsyncIterator[tuple[Embed, int]]:
-    """What embeds passages, and the length of its vectors: the Triton of the settings, or the model repository run here."""
-    if settings.triton is None:
-        from app.index.encoder import PassageEncoder
-
-        encoder = PassageEncoder(settings.model_repository)
-        try:
-            yield encoder.embed, encoder.dimensions
-        finally:
-            encoder.close()
-        return
-    from app.stack import embed_passages, inference
-
-    async with inference(settings) as (client, _):
-        longest = (await embed_passages(client, ["canary"])).shape[1]
-        yield lambda passages: embed_passages(client, passages), longest
-
-
-def progress_columns() -> tuple[ProgressColumn, ...]:
-    """Of a build's progress bar."""
-    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-
-
-class _Rate(ProgressColumn):
-    """Rows a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} rows/s" if speed else "– rows/s")

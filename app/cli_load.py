@@ -63,9 +63,10 @@ def load(
         searchbar load --seconds 10 --url http://127.0.0.1:8080 search-zipf
 
     An overload first finds the rate that the server answers in time, and does so again, then asks for three times as much and
-    for as much as before, three times in turn, and looks at what was refused, how soon, and at the rest.
+    for nine tenths of it, three times in turn, and looks at what was refused, how soon, and at the rest. The server has the
+    settings of this shell.
 
-        searchbar load overload
+        SEARCHBAR_REALTIME=true searchbar load overload
     """
     with extra("dev"):
         from loadtest.overload import OVERLOADS, shortened

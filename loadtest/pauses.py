@@ -10,7 +10,7 @@ on each core, before all others (SCHED_FIFO). What they miss is the machine's ow
   work for the programs that are measured.
 
 Run as a script with the number of a core it is such a watcher, until SIGTERM or the end of whoever started it; then it prints
-what it missed, a line each, and what was taken.
+what it missed, a line each.
 """
 
 from __future__ import annotations
