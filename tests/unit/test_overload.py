@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import loadtest.overload
 from loadtest.connections import Sample
 from loadtest.overload import (
+    AFTER,
+    BEFORE,
+    BURST,
     OVERLOADS,
     RAMP,
     Overload,
@@ -18,10 +23,12 @@ from loadtest.overload import (
     missed_overload,
     phase,
     rates,
+    run_overload,
     shortened,
     sustained,
 )
 from loadtest.pauses import Pause
+from loadtest.server import Target
 
 OVERLOAD = OVERLOADS["overload"]
 BUDGET_MS = OVERLOAD.load.p90_ms
@@ -104,25 +111,25 @@ def test_a_refusal_is_not_charged_for_the_time_the_machine_stood_still() -> None
 
 
 HELD = step(900.0, 20.0)
-BURST = replace(step(2700.0, 39.0, 850.0), refused=50_000, refusal_ms=(0.5, 1.0, 2.0, 4.0))
+BEYOND = replace(step(2700.0, 39.0, 850.0), refused=50_000, refusal_ms=(0.5, 1.0, 2.0, 4.0))
 
 
 @pytest.mark.parametrize(
     ("burst", "after", "missed"),
     [
-        pytest.param(BURST, HELD, "", id="held"),
-        pytest.param(replace(BURST, goodput_per_s=700.0), HELD, "goodput 78 %", id="too little answered"),
-        pytest.param(replace(BURST, p90_ms=41.0), HELD, "p90 of the accepted", id="too slow"),
+        pytest.param(BEYOND, HELD, "", id="held"),
+        pytest.param(replace(BEYOND, goodput_per_s=700.0), HELD, "goodput 78 %", id="too little answered"),
+        pytest.param(replace(BEYOND, p90_ms=41.0), HELD, "p90 of the accepted", id="too slow"),
         pytest.param(
-            replace(BURST, slow_refusals=0.002, slow_anyway=0.001),
+            replace(BEYOND, slow_refusals=0.002, slow_anyway=0.001),
             HELD,
             "150 of 150,000 refusals (0.1000 %) took",
             id="refusals too late",
         ),
-        pytest.param(replace(BURST, slow_refusals=0.001), HELD, "", id="a refusal too late because of the machine"),
-        pytest.param(replace(BURST, failures={"500": 1}), HELD, "3 × 500", id="a failure in each"),
-        pytest.param(BURST, replace(HELD, p90_ms=50.0), "2 s after", id="still slow afterwards"),
-        pytest.param(BURST, replace(HELD, refused=500), "500 refused", id="still refusing afterwards"),
+        pytest.param(replace(BEYOND, slow_refusals=0.001), HELD, "", id="a refusal too late because of the machine"),
+        pytest.param(replace(BEYOND, failures={"500": 1}), HELD, "3 × 500", id="a failure in each"),
+        pytest.param(BEYOND, replace(HELD, p90_ms=50.0), "2 s after", id="still slow afterwards"),
+        pytest.param(BEYOND, replace(HELD, refused=500), "500 refused", id="still refusing afterwards"),
     ],
 )
 def test_the_verdict_names_what_was_missed(burst: Phase, after: Phase, missed: str) -> None:
@@ -135,21 +142,61 @@ def test_the_verdict_names_what_was_missed(burst: Phase, after: Phase, missed: s
 @pytest.mark.parametrize(
     ("spoilt", "missed"),
     [
-        pytest.param(Round(HELD, replace(BURST, goodput_per_s=700.0), HELD, HELD, 20.0), [], id="the machine was slow once"),
-        pytest.param(Round(step(700.0), replace(BURST, goodput_per_s=650.0), HELD, HELD, 20.0), [], id="slow before as well"),
-        pytest.param(Round(HELD, BURST, HELD, replace(HELD, p90_ms=50.0), 20.0), [], id="slow once afterwards"),
-        pytest.param(Round(HELD, replace(BURST, slow_anyway=0.03), HELD, HELD, 20.0), ["(1.0000 %)"], id="late once"),
-        pytest.param(Round(HELD, replace(BURST, failures={"500": 1}), HELD, HELD, 20.0), ["1 × 500"], id="failed once"),
+        pytest.param(Round(HELD, replace(BEYOND, goodput_per_s=700.0), HELD, HELD, 20.0), [], id="the machine was slow once"),
+        pytest.param(Round(step(700.0), replace(BEYOND, goodput_per_s=650.0), HELD, HELD, 20.0), [], id="slow before as well"),
+        pytest.param(Round(HELD, BEYOND, HELD, replace(HELD, p90_ms=50.0), 20.0), [], id="slow once afterwards"),
+        pytest.param(Round(HELD, replace(BEYOND, slow_anyway=0.03), HELD, HELD, 20.0), ["(1.0000 %)"], id="late once"),
+        pytest.param(Round(HELD, replace(BEYOND, failures={"500": 1}), HELD, HELD, 20.0), ["1 × 500"], id="failed once"),
         pytest.param(
-            Round(HELD, BURST, replace(HELD, failures={"500": 1}), HELD, 20.0), ["1 × 500"], id="failed once afterwards"
+            Round(HELD, BEYOND, replace(HELD, failures={"500": 1}), HELD, 20.0), ["1 × 500"], id="failed once afterwards"
         ),
     ],
 )
 def test_a_single_round(spoilt: Round, missed: list[str]) -> None:
     """The machine may be slow in one of three; a refusal that is late in any is late, and a failure is a failure."""
-    good = Round(HELD, BURST, HELD, HELD, HELD.p90_ms)
+    good = Round(HELD, BEYOND, HELD, HELD, HELD.p90_ms)
     wrong = missed_overload(OVERLOAD, Overloaded([HELD], HELD, [good, spoilt, good], []))
     assert len(wrong) == len(missed) and all(said in found for said, found in zip(missed, wrong, strict=True))
+
+
+class Driven:
+    """In place of a driver: a server that holds 1,000 a second with a p90 of 20 ms, and becomes quicker later."""
+
+    def __init__(self, overload: Overload, target: Target, progress: Callable[[str], None]) -> None:
+        self.samples: list[tuple[str, Sample]] = []
+        self.said = progress
+        self._drawn = 0
+
+    def prepare(self, rate_per_s: float, seconds: float) -> str:
+        self._drawn += 1
+        return f"{self._drawn}: {rate_per_s:g}/s for {seconds:g} s"
+
+    def drive(self, name: str, rate: float, seconds: float, asked: str | None = None) -> tuple[Phase, list[Sample]]:
+        self.said(f"{name} {asked or ''}".strip())
+        samples = [Sample("/", at, at, at + (0.5 if at < 102 else 0.004), 200) for at in np.arange(100, 100 + seconds, 0.25)]
+        return step(rate, 26.0 if rate > 1000 else 7.0 if name == BEFORE else 20.0, min(rate, 1000.0)), samples
+
+
+def test_rounds_of_an_overload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is drawn anew: three times the most, then nine tenths of it, of which the first two seconds do not count.
+
+    Before all but the first the most is asked again, and p90s are measured by the most's own where that is longer.
+    """
+    monkeypatch.setattr(loadtest.overload, "Driver", Driven)
+    said: list[str] = []
+    found = run_overload(replace(OVERLOAD, load=replace(OVERLOAD.load, rate_per_s=1000.0), rounds=2), Target("a"), said.append)
+    assert found.normal is not None and (found.normal.rate_per_s, found.normal.p90_ms) == (1000.0, 20.0)
+    assert said[-5:] == [
+        f"{BURST} 2: 3000/s for 30 s",
+        f"{AFTER} 3: 900/s for 10 s",
+        f"{BEFORE} 4: 1000/s for 10 s",
+        f"{BURST} 5: 3000/s for 30 s",
+        f"{AFTER} 6: 900/s for 10 s",
+    ]
+    first, second = found.rounds
+    assert first.before is found.normal and second.before.p90_ms == 7.0
+    assert first.p90_ms == second.p90_ms == 20.0 and second.slower == 1.3
+    assert second.recovered.p90_ms == pytest.approx(4.0) and second.recovered.goodput_per_s == 4.0
 
 
 @pytest.mark.parametrize(("seconds", "step_s"), [(60.0, 10.0), (5.0, 5.0), (1.0, 3.0)])
