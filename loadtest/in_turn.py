@@ -26,7 +26,7 @@ from app.settings import ROOT
 from loadtest.openloop import priority
 from loadtest.overload import AFTER, BURST, OVERLOADS, Driver, Overload, Phase
 from loadtest.scenarios import STATED, WARM_UP_S, Scenario
-from loadtest.server import TICK, Target, started
+from loadtest.server import Target, started
 
 REST_S = 2.0  # between two loads: for whoever was overloaded to come to rest
 AFTER_S = 2.0
@@ -76,12 +76,10 @@ class Visit:
     Attributes:
         burst: the load.
         after: a third of its rate, just after it.
-        idle: cores of the machine that had nothing to do during the load, waiting for disks included.
     """
 
     burst: Phase
     after: Phase
-    idle: float
 
 
 @contextmanager
@@ -129,12 +127,6 @@ def serving(variants: Sequence[Variant], environment: Mapping[str, str], logs: P
         yield targets
 
 
-def idle_s() -> float:
-    """Seconds so far that the cores of this machine had nothing to do, summed over them."""
-    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
-    return (int(fields[4]) + int(fields[5])) / TICK
-
-
 def in_turn(
     load: Scenario, targets: Sequence[Target], seconds: float, rounds: int, tell: Callable[[str], None], rest_s: float = REST_S
 ) -> list[list[Visit]]:
@@ -151,12 +143,10 @@ def in_turn(
         for at in order:
             driver = drivers[at]
             time.sleep(rest_s)
-            before = idle_s()
             burst, _ = driver.drive(BURST, load.rate_per_s, seconds, asked)
-            idle = (idle_s() - before) / seconds
             after, _ = driver.drive(AFTER, load.rate_per_s * AFTER_SHARE, AFTER_S, again)
             driver.samples.clear()
-            found[at].append(Visit(burst, after, idle))
+            found[at].append(Visit(burst, after))
             tell(f"round {number + 1} of {rounds}, server {at + 1} of {len(targets)}: {burst.goodput_per_s:.0f}/s answered")
     return found
 
@@ -185,7 +175,7 @@ def body(variants: Sequence[Variant], visits: Sequence[Sequence[Visit]], refusal
             spread([one.burst.refusal_ms[-1] for one in some if one.burst.refused], ".1f"),
             spread([one.after.refused for one in some], ".0f"),
             str(sum(sum(part.failures.values()) for one in some for part in (one.burst, one.after))),
-            spread([one.idle for one in some], ".2f"),
+            spread([one.burst.idle for one in some], ".2f"),
         )
         lines.append(f"| `{variant.name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)

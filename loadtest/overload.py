@@ -17,7 +17,7 @@ from loadtest.openloop import drive
 from loadtest.pauses import Pause, paused_ms, watched
 from loadtest.run import difference, requests
 from loadtest.scenarios import EMBED, SEARCH, SPELLCHECK, WARM_UP_S, Scenario
-from loadtest.server import Target
+from loadtest.server import Target, idle_s
 
 RAMP, BEFORE, BURST, AFTER = "ramp", "before", "overload", "after"
 GROWTH = 1.15  # from one step of the ramp to the next
@@ -83,6 +83,7 @@ class Phase:
         pauses_ms: how long it did, each time.
         failures: what became of requests neither answered nor refused, and how often.
         busy: processors kept busy, by process name, the generator among them.
+        idle: cores that had nothing to do, or waited for disks.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Phase:
     busy: dict[str, float]
     slow_anyway: float = 0.0
     pauses_ms: tuple[float, ...] = ()
+    idle: float = 0.0
 
     def held(self, budget_ms: float) -> bool:
         return self.p90_ms <= budget_ms and self.goodput_per_s >= (1 - MOST_FAILED) * self.rate_per_s
@@ -178,12 +180,14 @@ class Driver:
         asked = asked or self.prepare(rate_per_s, seconds)
         cpu_s, own_s = self._target.cpu_s(), time.process_time()
         with watched() as pauses:
-            url, file = self._target.url, self._target.socket
+            url, file, idle = self._target.url, self._target.socket, idle_s()
             samples = uvloop.run(drive(url, asked, rate_per_s=rate_per_s, duration_s=seconds, socket=file))
+            idle = idle_s() - idle
         used = {**difference(self._target.cpu_s(), cpu_s), "generator": time.process_time() - own_s}
         busy = {process: round(share, 3) for process, s in sorted(used.items()) if (share := s / seconds) >= 0.01}
         self.samples += [(name, sample) for sample in samples]
         found = phase(name, rate_per_s, seconds, samples, busy, self.overload.refusal_ms, pauses)
+        found = replace(found, idle=round(idle / seconds, 3))
         self._progress(f"{name} {rate_per_s:.0f}/s: {found.goodput_per_s:.0f}/s answered, p90 {found.p90_ms:.1f} ms")
         return found, samples
 
@@ -309,7 +313,7 @@ def missed_overload(overload: Overload, found: Overloaded) -> list[str]:
         slow = f"{late:,} of {refusals:,} refusals ({100 * late / refusals:.4f} %) took {overload.refusal_ms:g} ms or more"
         p99, most = (max(burst.refusal_ms[at] for burst in bursts if burst.refusal_ms) for at in (1, 3))
         wrong.append(f"{slow} (p99 {p99:.1f}, most {most:.1f})")
-    failures = sum((Counter(part.failures) for one in rounds for part in (one.burst, one.after)), Counter[str]())
+    failures = sum((Counter(part.failures) for one in rounds for part in (one.before, one.burst, one.after)), Counter[str]())
     if failures:
         wrong.append("neither answered nor refused: " + ", ".join(f"{count} × {kind}" for kind, count in failures.items()))
     if (slower := median(one.slower_after for one in rounds)) > overload.slower[1]:

@@ -147,15 +147,19 @@ def watch(core: int) -> None:
         print(" ".join(f"{at:.6f}" for at in one))
 
 
-def waiting() -> Iterator[float]:
-    """Seconds so far that this thread was woken and had no core; where Linux does not say, as if it were at any time."""
+def waiting(path: str = "/proc/self/schedstat") -> Iterator[float]:
+    """Seconds so far that this thread was woken and had no core; where Linux does not say, as if it were at any time.
+
+    It does not where the file is missing, or counts nothing: then who reads it has never had a core either.
+    """
     try:
-        file = os.open("/proc/self/schedstat", os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY)
     except OSError:
         yield from itertools.count()
         return
-    while True:
-        yield int(os.pread(file, 64, 0).split()[1]) / 1e9
+    while int((fields := os.pread(file, 64, 0).split())[2]):
+        yield int(fields[1]) / 1e9
+    yield from itertools.count()
 
 
 if __name__ == "__main__":

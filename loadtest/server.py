@@ -179,3 +179,9 @@ def process_cpu(pid: int) -> tuple[str, float] | None:
         name = model or name
     used = fields.split()
     return name, (int(used[11]) + int(used[12])) / TICK
+
+
+def idle_s() -> float:
+    """Seconds so far that the cores of this machine had nothing to do, summed over them."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / TICK

@@ -78,8 +78,8 @@ def test_a_tree_that_is_none(repository: Path) -> None:
             pytest.fail("it has code")
 
 
-def phase(answered: float, refused: int = 0) -> Phase:
-    return Phase(BURST, 900.0, answered, 20.0, refused, (1.0, 2.0, 3.0, 4.0) if refused else (), 0.0, {}, {})
+def phase(answered: float, refused: int = 0, idle: float = 0.0) -> Phase:
+    return Phase(BURST, 900.0, answered, 20.0, refused, (1.0, 2.0, 3.0, 4.0) if refused else (), 0.0, {}, {}, idle=idle)
 
 
 class Asked:
@@ -113,8 +113,8 @@ def test_the_same_requests_in_turn_and_in_reverse(monkeypatch: pytest.MonkeyPatc
 
 def test_rates_are_compared_within_a_round() -> None:
     """Twice as much in each round, on a machine that became twice as slow."""
-    before = [Visit(phase(100.0), phase(0.0), 0.1), Visit(phase(50.0), phase(0.0), 0.3)]
-    after = [Visit(phase(200.0, 7), phase(0.0, 3), 0.0), Visit(phase(100.0), phase(0.0), 0.0)]
+    before = [Visit(phase(100.0, idle=0.1), phase(0.0)), Visit(phase(50.0, idle=0.3), phase(0.0))]
+    after = [Visit(phase(200.0, 7), phase(0.0, 3)), Visit(phase(100.0), phase(0.0))]
     rows = [line.split(" | ") for line in body([Variant.parse("HEAD"), Variant.parse(".")], [before, after], 5.0).splitlines()]
     assert [row[0] for row in rows[2:]] == ["| `HEAD`", "| `.`"]
     assert rows[2][1:3] == ["75 (50–100)", "1.00 (1.00–1.00)"] and rows[3][1:3] == ["150 (100–200)", "2.00 (2.00–2.00)"]

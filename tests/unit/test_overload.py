@@ -147,6 +147,7 @@ def test_the_verdict_names_what_was_missed(burst: Phase, after: Phase, missed: s
         pytest.param(Round(HELD, BEYOND, HELD, replace(HELD, p90_ms=50.0), 20.0), [], id="slow once afterwards"),
         pytest.param(Round(HELD, replace(BEYOND, slow_anyway=0.03), HELD, HELD, 20.0), ["(1.0000 %)"], id="late once"),
         pytest.param(Round(HELD, replace(BEYOND, failures={"500": 1}), HELD, HELD, 20.0), ["1 × 500"], id="failed once"),
+        pytest.param(Round(replace(HELD, failures={"500": 1}), BEYOND, HELD, HELD, 20.0), ["1 × 500"], id="failed before"),
         pytest.param(
             Round(HELD, BEYOND, replace(HELD, failures={"500": 1}), HELD, 20.0), ["1 × 500"], id="failed once afterwards"
         ),

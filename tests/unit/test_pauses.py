@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from app.priority import allowed
 from loadtest import pauses
-from loadtest.pauses import Missed, Pause, paused_ms, read, the_machines, together, watched
+from loadtest.pauses import Missed, Pause, paused_ms, read, the_machines, together, waiting, watched
 from loadtest.server import process_cpu
 
 
@@ -51,6 +52,17 @@ def test_a_watcher_says_what_it_missed() -> None:
     """Lines of three times."""
     assert read("1.5 1.502 1.503\n2.25 2.25 3.0\n") == [Missed(1.5, 1.502, 1.503), Missed(2.25, 2.25, 3.0)]
     assert read("") == []
+
+
+def test_who_waited_for_a_core(tmp_path: Path) -> None:
+    """As Linux says, in seconds; where it says or counts nothing, a second each time: then no pause is the machine's."""
+    file = tmp_path / "schedstat"
+    file.write_text("70 1500000000 3\n")
+    waited = waiting(str(file))
+    assert next(waited) == next(waited) == 1.5
+    file.write_text("0 0 0\n")
+    for silent in (waiting(str(file)), waiting(str(tmp_path / "missing"))):
+        assert next(silent) + 1 == next(silent)
 
 
 @pytest.mark.skipif(not allowed(), reason="no right to real-time priority here")
